@@ -11,7 +11,8 @@ EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 3
 EXIT_INTERRUPTED = 130
 
-_SHOWN = 12  # names a hint lists at most
+_MANY = 12  # names are not all listed in a hint
+_FEW = 3  # of them are, then
 
 
 class MxbenchError(Exception):
@@ -34,5 +35,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
-    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"known: {', '.join(names[:_SHOWN])}{more}" if names else "there are none"
+    if len(names) > _MANY:
+        names = [*names[:_FEW], f"and {len(names) - _FEW} more"]
+    return f"known: {', '.join(names)}" if names else "there are none"

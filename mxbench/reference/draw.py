@@ -38,8 +38,12 @@ def normal(
 
 def poisoned(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """A tensor whose every element says that nobody wrote it."""
-    value = POISON if dtype.is_floating_point else INT_POISON
-    return torch.full(tuple(shape), value, dtype=dtype, device=device)
+    return poison(torch.empty(tuple(shape), dtype=dtype, device=device))
+
+
+def poison(tensor: torch.Tensor) -> torch.Tensor:
+    """Overwrite every element with what says that nobody wrote it."""
+    return tensor.fill_(POISON if tensor.dtype.is_floating_point else INT_POISON)
 
 
 def golden_dtype(precision: str) -> torch.dtype:

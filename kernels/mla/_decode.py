@@ -1,0 +1,268 @@
+"""Split-KV attention for one MLA decoding step: the programs behind `portable.py`.
+
+One CTA serves `block_h` query rows of one sequence and every `splits`-th tile of `block_n` keys. A
+tile of the latent cache is loaded into shared memory once and used twice, as K (all its columns)
+and as V (all but the rotary ones).
+
+The walk over the keys has two loops. The first covers the tiles of which every row sees every
+key: no mask, so nothing but copies and matrix products to pipeline. The second covers the few
+tiles at the end that the length or the causal diagonal cuts through. There loads are guarded key
+by key, because a key past the length must not reach the PV product at all (its bytes may be NaN,
+and 0 * NaN is NaN), and scores are masked row by row.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import tilelang.language as T
+
+from ..common.dialect import Dialect, program
+
+LOG2E = math.log2(math.e)
+
+# "No key seen yet" in the running maximum. Finite, so that the difference of two of them is 0 and
+# not NaN; far below any score.
+LOWEST = -1e30
+
+
+@dataclass
+class Tile:
+    """The working set of one CTA. Rows are (query, head) pairs of a sequence, heads fastest."""
+
+    D: Dialect
+    block_h: int
+    block_n: int
+    dim: int
+    pe_dim: int
+    dtype: str
+    q: Any  # [block_h, dim], shared
+    q_pe: Any  # [block_h, pe_dim], shared
+    kv: Any  # [block_n, dim], shared
+    k_pe: Any  # [block_n, pe_dim], shared
+    p: Any  # [block_h, block_n], shared: the weights, rounded for the second product
+    scores: Any  # [block_h, block_n], fragment, as all below: raw scores, then weights
+    acc: Any  # [block_h, dim]: the weighted sum of V
+    late_sum: bool
+    """Adding up a tile's columns crosses warps: keep them apart in `mass` until the end."""
+    mass: Any  # [block_h, block_n] if late_sum
+    tile_sum: Any  # [block_h]
+    total: Any  # [block_h]: the sum of exp2((score - top) * scale2)
+    top: Any  # [block_h]: the largest raw score so far
+    top_before: Any  # [block_h]
+    fade: Any  # [block_h]: what the sums of before are worth after the largest score rose
+    query: Any  # [block_h], int32: which query of the sequence a row belongs to
+    seen: Any  # [block_h], int32: how many keys, from the first on, a row sees
+
+
+@T.macro
+def working_set(D, block_h, block_n, dim, pe_dim, dtype, late_sum):
+    """Allocate a Tile. Each buffer has a name of its own here, which TileLang 0.1.9 insists on."""
+    q = D.alloc_shared((block_h, dim), dtype)
+    q_pe = D.alloc_shared((block_h, pe_dim), dtype)
+    kv = D.alloc_shared((block_n, dim), dtype)
+    k_pe = D.alloc_shared((block_n, pe_dim), dtype)
+    p = D.alloc_shared((block_h, block_n), dtype)
+    scores = D.alloc_fragment((block_h, block_n), "float32")
+    acc = D.alloc_fragment((block_h, dim), "float32")
+    mass = D.alloc_fragment((block_h, block_n), "float32")
+    tile_sum = D.alloc_fragment((block_h,), "float32")
+    total = D.alloc_fragment((block_h,), "float32")
+    top = D.alloc_fragment((block_h,), "float32")
+    top_before = D.alloc_fragment((block_h,), "float32")
+    fade = D.alloc_fragment((block_h,), "float32")
+    query = D.alloc_fragment((block_h,), "int32")
+    seen = D.alloc_fragment((block_h,), "int32")
+    return Tile(
+        D, block_h, block_n, dim, pe_dim, dtype, q, q_pe, kv, k_pe, p, scores, acc, late_sum, mass,
+        tile_sum, total, top, top_before, fade, query, seen,
+    )  # fmt: skip
+
+
+@T.macro
+def start(t, Q, QPe, pe_column, b, row0, rows, heads, length, hidden):
+    """Clear the sums and load the rows' queries; rows past the last one become zeros.
+
+    Row i of query i // heads sees the first `length - hidden + i // heads` keys, at most all.
+    """
+    D = t.D
+    for i in D.parallel(t.block_h):
+        t.top[i] = LOWEST
+        t.total[i] = 0
+        t.query[i] = T.truncdiv(row0 + i, heads)
+    for i in D.parallel(t.block_h):
+        t.seen[i] = T.min(length, length - hidden + t.query[i])
+    if t.late_sum:
+        T.clear(t.mass)
+    # In one loop with `acc`, so that the consumer warps do it: alone, TileLang would have every
+    # warp copy, or use TMA and wait for it inside the first loop only, which may be empty.
+    for i, d in D.parallel(t.block_h, t.dim):
+        t.acc[i, d] = 0
+        t.q[i, d] = T.if_then_else(row0 + i < rows, Q[b, row0 + i, d], 0)
+        if d < t.pe_dim:
+            t.q_pe[i, d] = T.if_then_else(row0 + i < rows, QPe[b, row0 + i, pe_column + d], 0)
+
+
+@T.macro
+def attend(t, kv, k_pe, key0, scale2, masked):
+    """Take the tile in `kv` and `k_pe`, whose first key is `key0`, into the online softmax."""
+    D = t.D
+    T.clear(t.scores)
+    D.gemm(t.q, kv, t.scores, transpose_B=True, policy=T.GemmWarpPolicy.FullCol)
+    D.gemm(t.q_pe, k_pe, t.scores, transpose_B=True, policy=T.GemmWarpPolicy.FullCol)
+    if masked:
+        for i, j in D.parallel(t.block_h, t.block_n):
+            t.scores[i, j] = T.if_then_else(
+                key0 + j < t.seen[i], t.scores[i, j], -T.infinity("float32")
+            )
+    T.copy(t.top, t.top_before)
+    D.reduce_max(t.scores, t.top, clear=False)
+    for i in D.parallel(t.block_h):
+        t.fade[i] = T.exp2((t.top_before[i] - t.top[i]) * scale2)
+    for i, j in D.parallel(t.block_h, t.block_n):
+        t.scores[i, j] = T.exp2(t.scores[i, j] * scale2 - t.top[i] * scale2)
+    if t.late_sum:
+        for i, j in D.parallel(t.block_h, t.block_n):
+            t.mass[i, j] = t.mass[i, j] * t.fade[i] + t.scores[i, j]
+    else:
+        D.reduce_sum(t.scores, t.tile_sum)
+        for i in D.parallel(t.block_h):
+            t.total[i] = t.total[i] * t.fade[i] + t.tile_sum[i]
+    T.copy(t.scores, t.p)
+    for i, d in D.parallel(t.block_h, t.dim):
+        t.acc[i, d] = t.acc[i, d] * t.fade[i]
+    D.gemm(t.p, kv, t.acc, policy=T.GemmWarpPolicy.FullCol)
+
+
+def share(tiles, split, splits):
+    """How many of the tiles split, split + splits, split + 2 * splits, ... lie below `tiles`."""
+    return T.truncdiv(tiles - split + splits - 1, splits)
+
+
+@T.macro
+def walk(t, Kv, KPe, pe_column, place, length, hidden, split, splits, scale, stages):
+    """Attend to the tiles split, split + splits, ... of the first `length` keys.
+
+    `place(key)` gives the first two indices of a tile's first key in `Kv` and `KPe`. Tiles are
+    dealt out like cards, which balances splits to within a tile and needs no division per tile.
+    """
+    D, block_n = t.D, t.block_n
+    # The second loop has its own buffers, because TileLang keeps several versions of those that a
+    # pipelined loop fills. They cost nothing: lifetimes do not overlap, so the places do.
+    kv_tail = D.alloc_shared((block_n, t.dim), t.dtype)
+    k_pe_tail = D.alloc_shared((block_n, t.pe_dim), t.dtype)
+    whole = share(T.max(0, length - hidden) // block_n, split, splits)
+    for k in D.pipelined(whole, num_stages=stages):
+        key0 = (split + k * splits) * block_n
+        slab, row = place(key0)
+        T.copy(Kv[slab, row : row + block_n, 0, 0 : t.dim], t.kv)
+        T.copy(KPe[slab, row : row + block_n, 0, pe_column : pe_column + t.pe_dim], t.k_pe)
+        attend(t, t.kv, t.k_pe, key0, scale * LOG2E, False)
+    at = T.alloc_local((2,), "int32")  # registers: spelled out at every load, they would spill
+    for k in T.serial(share(T.ceildiv(length, block_n), split, splits) - whole):
+        at[0] = (split + (whole + k) * splits) * block_n
+        slab, row = place(at[0])
+        at[1] = slab
+        for j, d in D.parallel(block_n, t.dim):
+            kv_tail[j, d] = T.if_then_else(at[0] + j < length, Kv[at[1], row + j, 0, d], 0)
+        for j, d in D.parallel(block_n, t.pe_dim):
+            k_pe_tail[j, d] = T.if_then_else(
+                at[0] + j < length, KPe[at[1], row + j, 0, pe_column + d], 0
+            )
+        attend(t, kv_tail, k_pe_tail, at[0], scale * LOG2E, True)
+
+
+@T.macro
+def finish(t, b, split, row0, rows, heads, scale, Out, Lse):
+    """Write the split's normalised output and the natural log of its sum of exponentials."""
+    D = t.D
+    if t.late_sum:
+        D.reduce_sum(t.mass, t.total)
+    for i, d in D.parallel(t.block_h, t.dim):
+        t.acc[i, d] = T.if_then_else(t.total[i] > 0, t.acc[i, d] / t.total[i], 0)
+    T.copy(t.acc, Out[b, split, row0 : row0 + t.block_h, 0 : t.dim])
+    for i in D.parallel(t.block_h):
+        if row0 + i < rows:
+            Lse[b, split, row0 + i - t.query[i] * heads, t.query[i]] = T.if_then_else(
+                t.total[i] > 0, t.top[i] * scale + T.log(t.total[i]), -T.infinity("float32")
+            )
+
+
+@program(writes=("Out", "Lse"))
+def dense_splits(D, *, dim, pe_dim, dtype, out_dtype, block_h, block_n, threads, stages):
+    """Attention of every (row block, split, sequence) over a contiguous cache.
+
+    Q [B, Hq, dim], QPe [B, Hq, pe_dim], Kv [B, S, 1, dim], KPe [B, S, 1, pe_dim] ->
+    Out [B, splits, Hq, dim], Lse [B, splits, Hq, 1].
+    """
+    batch, keys, splits = T.dynamic("batch"), T.dynamic("keys"), T.dynamic("splits")
+    heads = T.dynamic("heads")
+    half = D.dtype(dtype)
+
+    @T.prim_func
+    def main(
+        Q: T.Tensor((batch, heads, dim), half),
+        QPe: T.Tensor((batch, heads, pe_dim), half),
+        Kv: T.Tensor((batch, keys, 1, dim), half),
+        KPe: T.Tensor((batch, keys, 1, pe_dim), half),
+        Out: T.Tensor((batch, splits, heads, dim), D.dtype(out_dtype)),
+        Lse: T.Tensor((batch, splits, heads, 1), "float32"),
+        scale: T.float32,
+    ):
+        with D.kernel(T.ceildiv(heads, block_h), splits, batch, threads=threads) as (x, split, b):
+            t = working_set(D, block_h, block_n, dim, pe_dim, half, late_sum=True)
+            row0 = x * block_h
+            start(t, Q, QPe, 0, b, row0, heads, heads, keys, 0)
+            walk(t, Kv, KPe, 0, lambda key: (b, key), keys, 0, split, splits, scale, stages)
+            finish(t, b, split, row0, heads, heads, scale, Out, Lse)
+
+    return main
+
+
+@program(writes=("Out", "Lse"))
+def paged_splits(D, *, dim, pe_dim, page, dtype, out_dtype, block_h, block_n, threads, stages):
+    """Attention of every (row block, split, sequence) over a paged cache.
+
+    Q [B, Sq * Hq, dim + pe_dim], Cache [pages, page, 1, dim + pe_dim], BlockTable [B, max_pages],
+    SeqLens [B] -> Out [B, splits, Sq * Hq, dim], Lse [B, splits, Hq, Sq]. A tile lies within a
+    page. `causal` is 1 or 0.
+    """
+    assert page % block_n == 0
+    batch, pages, splits = T.dynamic("batch"), T.dynamic("pages"), T.dynamic("splits")
+    rows, heads, q_len = T.dynamic("rows"), T.dynamic("heads"), T.dynamic("q_len")
+    max_pages = T.dynamic("max_pages")
+    half = D.dtype(dtype)
+
+    @T.prim_func
+    def main(
+        Q: T.Tensor((batch, rows, dim + pe_dim), half),
+        Cache: T.Tensor((pages, page, 1, dim + pe_dim), half),
+        BlockTable: T.Tensor((batch, max_pages), "int32"),
+        SeqLens: T.Tensor((batch,), "int32"),
+        Out: T.Tensor((batch, splits, rows, dim), D.dtype(out_dtype)),
+        Lse: T.Tensor((batch, splits, heads, q_len), "float32"),
+        scale: T.float32,
+        causal: T.int32,
+    ):
+        with D.kernel(T.ceildiv(rows, block_h), splits, batch, threads=threads) as (x, split, b):
+            t = working_set(D, block_h, block_n, dim, pe_dim, half, late_sum=True)
+            row0 = x * block_h
+            length = SeqLens[b]
+            hidden = causal * (q_len - 1)
+            start(t, Q, Q, dim, b, row0, rows, heads, length, hidden)
+            walk(
+                t,
+                Cache,
+                Cache,
+                dim,
+                lambda key: (BlockTable[b, key // page], key % page),
+                length,
+                hidden,
+                split,
+                splits,
+                scale,
+                stages,
+            )
+            finish(t, b, split, row0, rows, heads, scale, Out, Lse)
+
+    return main

@@ -1,0 +1,345 @@
+"""Routing on the device: router, top-k, and a stable counting sort of the (token, choice) pairs.
+
+The sort yields the metadata of the `routed` contract, for tiles of `block_token` rows, and
+`pair_row[t, k]`, the tile-space row of token t's k-th choice. No atomics: an expert's rows stand
+in token order whatever the scheduling, so results repeat bit for bit. No launch depends on a
+value, so the host never waits and the whole may be captured in a CUDA graph.
+"""
+
+import tilelang.language as T
+
+from ..common.dialect import Dialect, program
+
+LOG2E = 1.4426950408889634
+
+
+def padded_experts(n_experts: int) -> int:
+    """Columns of a tile of router outputs: a power of two that every warp layout divides."""
+    return max(64, 1 << (n_experts - 1).bit_length())
+
+
+@program(writes=("logits",))
+def router(
+    D: Dialect,
+    *,
+    n_experts: int,
+    d_hidden: int,
+    dtype: str,
+    block_m: int,
+    block_k: int,
+    slices: int,
+    threads: int,
+    stages: int,
+):
+    """logits[s] = the s-th slice's part of hidden @ router_w.T, in fp32.
+
+    Few tokens make few tiles, so the hidden dimension is cut into `slices`, which `select` adds
+    up in a fixed order. The last one may reach past the end, where tiles read as 0.
+    """
+    dtype = D.dtype(dtype)
+    tokens = T.dynamic("tokens")
+    width = padded_experts(n_experts)
+    steps = -(-d_hidden // (block_k * slices))
+
+    @T.prim_func
+    def moe_router(
+        hidden: T.Tensor((tokens, d_hidden), dtype),
+        router_w: T.Tensor((n_experts, d_hidden), dtype),
+        logits: T.Tensor((slices, tokens, n_experts), "float32"),
+    ):
+        with D.kernel(T.ceildiv(tokens, block_m), slices, threads=threads) as (tile, s):
+            hidden_tile = D.alloc_shared((block_m, block_k), dtype)
+            weight_tile = D.alloc_shared((width, block_k), dtype)
+            acc = D.alloc_fragment((block_m, width), "float32")
+            T.clear(acc)
+            for k in D.pipelined(steps, num_stages=stages):
+                at = (s * steps + k) * block_k
+                T.copy(hidden[tile * block_m : (tile + 1) * block_m, at : at + block_k], hidden_tile)
+                T.copy(router_w[0:width, at : at + block_k], weight_tile)
+                D.gemm(hidden_tile, weight_tile, acc, transpose_B=True)
+            for i, j in D.parallel(block_m, width):
+                if tile * block_m + i < tokens and j < n_experts:
+                    logits[s, tile * block_m + i, j] = acc[i, j]
+
+    return moe_router
+
+
+@T.macro
+def _choose(D, logits, chunk, probs, ids, weights, taken, tokens, n_experts: int, top_k: int):
+    """Softmax over all experts, then top-k of `chunk`'s tokens.
+
+    ids, weights [block_t, top_k]: the choices, best first; on a tie the lower expert comes first.
+    taken [block_t, width]: whether token i chose expert j.
+    """
+    block_t, width = probs.shape
+    best = D.alloc_fragment((block_t,), "float32")
+    total = D.alloc_fragment((block_t,), "float32")
+    nearness = D.alloc_fragment((block_t, width), "float32")
+    nearest = D.alloc_fragment((block_t,), "float32")
+
+    T.clear(probs)
+    for s in T.serial(logits.shape[0]):
+        for i, j in D.parallel(block_t, width):
+            if chunk * block_t + i < tokens and j < n_experts:
+                probs[i, j] += logits[s, chunk * block_t + i, j]
+    for i, j in D.parallel(block_t, width):
+        if j >= n_experts:
+            probs[i, j] = -T.infinity("float32")
+    D.reduce_max(probs, best)
+    for i, j in D.parallel(block_t, width):
+        probs[i, j] = T.exp2((probs[i, j] - best[i]) * LOG2E)
+    D.reduce_sum(probs, total)
+    for i, j in D.parallel(block_t, width):
+        # -1 marks what cannot be chosen: columns without an expert now, chosen ones below.
+        probs[i, j] = T.if_then_else(j < n_experts, probs[i, j] / total[i], -1.0)
+
+    for k in T.serial(top_k):
+        D.reduce_max(probs, best)
+        for i, j in D.parallel(block_t, width):
+            nearness[i, j] = T.if_then_else(probs[i, j] == best[i], T.cast(width - j, "float32"), 0)
+        D.reduce_max(nearness, nearest)
+        for i in D.parallel(block_t):
+            # The bound holds by itself unless the logits are NaN, when nothing equals the best.
+            ids[i, k] = T.min(width - T.cast(nearest[i], "int32"), n_experts - 1)
+            weights[i, k] = best[i]
+        for i, j in D.parallel(block_t, width):
+            if j == T.min(width - T.cast(nearest[i], "int32"), n_experts - 1):
+                probs[i, j] = -1.0
+    for i, j in D.parallel(block_t, width):
+        chosen = probs[i, j] < 0 and j < n_experts and chunk * block_t + i < tokens
+        taken[i, j] = T.if_then_else(chosen, 1, 0)
+
+
+@T.macro
+def _number(D, taken):
+    """taken[i, j] becomes how many of tokens 0..i chose expert j."""
+    block_t, width = taken.shape
+    for j in D.parallel(width):
+        for i in T.serial(block_t - 1):
+            taken[i + 1, j] += taken[i, j]
+
+
+@T.macro
+def _starts(D, sizes, offsets, padded, block_token: int):
+    """Exclusive sums of the sizes, plain and rounded up to whole tiles, all shared [width].
+
+    Each expert adds up its predecessors: `width` steps in parallel beat a serial sum.
+    """
+    (width,) = sizes.shape
+    plain = D.alloc_fragment((width,), "int32")
+    rounded = D.alloc_fragment((width,), "int32")
+    T.clear(plain)
+    T.clear(rounded)
+    for j in D.parallel(width):
+        for q in T.serial(width):
+            if q < j:
+                plain[j] += sizes[q]
+                rounded[j] += T.truncdiv(sizes[q] + block_token - 1, block_token) * block_token
+    T.copy(plain, offsets)
+    T.copy(rounded, padded)
+
+
+@T.macro
+def _publish(
+    D, sizes, offsets, padded, group_sizes, group_offsets, group_padded_offsets, group_idx_for_bx,
+    block_token: int,
+):  # fmt: skip
+    """Write the metadata of the `routed` contract; blocks past the last tile name expert E-1."""
+    n_experts = group_sizes.shape[0]
+    blocks = group_idx_for_bx.shape[0]
+    for j in D.parallel(n_experts):
+        group_sizes[j] = sizes[j]
+        group_offsets[j] = offsets[j]
+        group_padded_offsets[j] = padded[j]
+        first = T.truncdiv(padded[j], block_token)
+        tiles = T.truncdiv(sizes[j] + block_token - 1, block_token)
+        for b in T.serial(T.if_then_else(j == n_experts - 1, blocks - first, tiles)):
+            group_idx_for_bx[first + b] = j
+
+
+@program(writes=(
+    "weights", "pair_row", "source_row", "group_sizes", "group_offsets", "group_padded_offsets",
+    "group_idx_for_bx",
+))  # fmt: skip
+def select(
+    D: Dialect, *, n_experts: int, top_k: int, block_token: int, every: bool, block_t: int,
+    threads: int,
+):  # fmt: skip
+    """Top-k and the whole sort in one CTA, for at most `block_t` tokens.
+
+    With `every`, an expert that any token chose gets all tokens as its rows, in token order and
+    starting at row 0 of the input (`group_offsets` is 0). With few tokens its tile has room for
+    them anyway, and rows that need no gathering can be loaded as one block.
+    """
+    tokens, slices = T.dynamic("tokens"), T.dynamic("slices")
+    blocks, slots = T.dynamic("blocks"), T.dynamic("slots")
+    width = padded_experts(n_experts)
+
+    @T.prim_func
+    def moe_select(
+        logits: T.Tensor((slices, tokens, n_experts), "float32"),
+        weights: T.Tensor((tokens, top_k), "float32"),
+        pair_row: T.Tensor((tokens, top_k), "int32"),
+        source_row: T.Tensor((slots,), "int32"),
+        group_sizes: T.Tensor((n_experts,), "int32"),
+        group_offsets: T.Tensor((n_experts,), "int32"),
+        group_padded_offsets: T.Tensor((n_experts,), "int32"),
+        group_idx_for_bx: T.Tensor((blocks,), "int32"),
+    ):
+        with D.kernel(1, threads=threads) as chunk:
+            probs = D.alloc_fragment((block_t, width), "float32")
+            ids = D.alloc_shared((block_t, top_k), "int32")
+            best = D.alloc_shared((block_t, top_k), "float32")
+            taken = D.alloc_shared((block_t, width), "int16")
+            sizes = D.alloc_shared((width,), "int32")
+            offsets = D.alloc_shared((width,), "int32")
+            padded = D.alloc_shared((width,), "int32")
+
+            _choose(D, logits, chunk, probs, ids, best, taken, tokens, n_experts, top_k)
+            _number(D, taken)
+            for j in D.parallel(width):
+                sizes[j] = taken[block_t - 1, j]
+                if every:
+                    sizes[j] = T.if_then_else(sizes[j] > 0, tokens, 0)
+            _starts(D, sizes, offsets, padded, block_token)
+            if every:
+                T.clear(offsets)
+            _publish(
+                D, sizes, offsets, padded, group_sizes, group_offsets, group_padded_offsets,
+                group_idx_for_bx, block_token,
+            )  # fmt: skip
+            for i, k in D.parallel(block_t, top_k):
+                if i < tokens:
+                    weights[i, k] = best[i, k]
+                    if every:
+                        pair_row[i, k] = padded[ids[i, k]] + i
+                    else:
+                        row = padded[ids[i, k]] + taken[i, ids[i, k]] - 1
+                        pair_row[i, k] = row
+                        source_row[row] = i
+
+    return moe_select
+
+
+@program(writes=("ids", "weights", "rank", "counts"))
+def choose(D: Dialect, *, n_experts: int, top_k: int, block_t: int, threads: int):
+    """Top-k of many tokens; pairs are numbered per expert within each chunk of `block_t` tokens."""
+    tokens, slices, chunks = T.dynamic("tokens"), T.dynamic("slices"), T.dynamic("chunks")
+    width = padded_experts(n_experts)
+
+    @T.prim_func
+    def moe_choose(
+        logits: T.Tensor((slices, tokens, n_experts), "float32"),
+        ids: T.Tensor((tokens, top_k), "int32"),
+        weights: T.Tensor((tokens, top_k), "float32"),
+        rank: T.Tensor((tokens, top_k), "int32"),
+        counts: T.Tensor((chunks, n_experts), "int32"),
+    ):
+        with D.kernel(chunks, threads=threads) as chunk:
+            probs = D.alloc_fragment((block_t, width), "float32")
+            own = D.alloc_shared((block_t, top_k), "int32")
+            best = D.alloc_shared((block_t, top_k), "float32")
+            taken = D.alloc_shared((block_t, width), "int16")
+
+            _choose(D, logits, chunk, probs, own, best, taken, tokens, n_experts, top_k)
+            _number(D, taken)
+            for j in D.parallel(n_experts):
+                counts[chunk, j] = taken[block_t - 1, j]
+            for i, k in D.parallel(block_t, top_k):
+                if chunk * block_t + i < tokens:
+                    ids[chunk * block_t + i, k] = own[i, k]
+                    weights[chunk * block_t + i, k] = best[i, k]
+                    rank[chunk * block_t + i, k] = taken[i, own[i, k]] - 1
+
+    return moe_choose
+
+
+@program(writes=("counts", "totals"))
+def scan(D: Dialect, *, n_experts: int, block_e: int, parts: int):
+    """counts[c, e] becomes the pairs of expert e in the chunks before c; totals[e] all of them.
+
+    One CTA for `block_e` experts; `parts` threads an expert, each adding up a stretch of chunks.
+    """
+    chunks = T.dynamic("chunks")
+
+    @T.prim_func
+    def moe_scan(
+        counts: T.Tensor((chunks, n_experts), "int32"),
+        totals: T.Tensor((n_experts,), "int32"),
+    ):
+        with D.kernel(T.ceildiv(n_experts, block_e), threads=parts * block_e) as tile:
+            part_sum = D.alloc_shared((parts, block_e), "int32")
+            running = D.alloc_fragment((parts, block_e), "int32")
+            here = D.alloc_fragment((parts, block_e), "int32")
+            stretch = T.ceildiv(chunks, parts)
+
+            T.clear(running)
+            for p, j in D.parallel(parts, block_e):
+                for c in T.serial(stretch):
+                    if p * stretch + c < chunks and tile * block_e + j < n_experts:
+                        running[p, j] += counts[p * stretch + c, tile * block_e + j]
+            T.copy(running, part_sum)
+            T.clear(running)
+            for p, j in D.parallel(parts, block_e):
+                for q in T.serial(parts):
+                    if q < p:
+                        running[p, j] += part_sum[q, j]
+            for p, j in D.parallel(parts, block_e):
+                for c in T.serial(stretch):
+                    if p * stretch + c < chunks and tile * block_e + j < n_experts:
+                        here[p, j] = counts[p * stretch + c, tile * block_e + j]
+                        counts[p * stretch + c, tile * block_e + j] = running[p, j]
+                        running[p, j] += here[p, j]
+            for p, j in D.parallel(parts, block_e):
+                if p == parts - 1 and tile * block_e + j < n_experts:
+                    totals[tile * block_e + j] = running[p, j]
+
+    return moe_scan
+
+
+@program(writes=(
+    "pair_row", "source_row", "group_sizes", "group_offsets", "group_padded_offsets",
+    "group_idx_for_bx",
+))  # fmt: skip
+def place(
+    D: Dialect, *, n_experts: int, top_k: int, block_token: int, block_t: int, threads: int
+):  # fmt: skip
+    """Give every pair its row in tile space: its expert's start + earlier chunks' pairs + rank."""
+    tokens, chunks = T.dynamic("tokens"), T.dynamic("chunks")
+    blocks, slots = T.dynamic("blocks"), T.dynamic("slots")
+    width = padded_experts(n_experts)
+
+    @T.prim_func
+    def moe_place(
+        ids: T.Tensor((tokens, top_k), "int32"),
+        rank: T.Tensor((tokens, top_k), "int32"),
+        counts: T.Tensor((chunks, n_experts), "int32"),
+        totals: T.Tensor((n_experts,), "int32"),
+        pair_row: T.Tensor((tokens, top_k), "int32"),
+        source_row: T.Tensor((slots,), "int32"),
+        group_sizes: T.Tensor((n_experts,), "int32"),
+        group_offsets: T.Tensor((n_experts,), "int32"),
+        group_padded_offsets: T.Tensor((n_experts,), "int32"),
+        group_idx_for_bx: T.Tensor((blocks,), "int32"),
+    ):
+        with D.kernel(chunks, threads=threads) as chunk:
+            sizes = D.alloc_shared((width,), "int32")
+            offsets = D.alloc_shared((width,), "int32")
+            padded = D.alloc_shared((width,), "int32")
+            for j in D.parallel(width):
+                sizes[j] = T.if_then_else(j < n_experts, totals[j], 0)
+            _starts(D, sizes, offsets, padded, block_token)
+            if chunk == 0:
+                _publish(
+                    D, sizes, offsets, padded, group_sizes, group_offsets, group_padded_offsets,
+                    group_idx_for_bx, block_token,
+                )  # fmt: skip
+            for i, k in D.parallel(block_t, top_k):
+                token = chunk * block_t + i
+                if token < tokens:
+                    e = ids[token, k]
+                    row = padded[e] + counts[chunk, e] + rank[token, k]
+                    pair_row[token, k] = row
+                    source_row[row] = token
+
+    return moe_place

@@ -1,0 +1,97 @@
+"""Tiles of keys and the online softmax over them, shared by every attention program of nsa.
+
+Scores are in base 2: callers pass softmax_scale * LOG2E, and exp2 replaces exp. The running
+maximum starts at a finite floor instead of -inf: a row that has seen no key yet then keeps the
+weights exp2(-inf - FLOOR) = 0 rather than exp2(-inf + inf) = NaN, and its output is 0.
+"""
+
+import tilelang.language as T
+
+# exp2 and / as single instructions: their 2 ulp are far below the rounding to half precision.
+FAST_MATH = {"tl.enable_fast_math": True}
+
+# For programs with one CTA a token cp.async fills the tiles: TMA would add the encoding of its
+# descriptors to launches that often last 3 us, and a token's few tiles do not repay a producer.
+PER_TOKEN = {
+    **FAST_MATH,
+    "tl.disable_tma_lower": True,
+    "tl.disable_warp_specialized": True,
+}
+
+LOG2E = 1.4426950408889634
+FLOOR = -1e30  # below every score that finite half-precision q and k can produce
+TINY = 1e-30  # divisor in place of an empty sum: 0 / TINY = 0
+
+
+class State:
+    """The running softmax of M rows with outputs of width `dim`: buffers of one program.
+
+    row_max, row_sum: [M] maximum and sum of weights so far; acc: [M, dim] weights @ V so far.
+    """
+
+    def __init__(self, D, rows, dim):
+        self.row_max = D.alloc_fragment((rows,), "float32")
+        self.new_max = D.alloc_fragment((rows,), "float32")
+        self.row_sum = D.alloc_fragment((rows,), "float32")
+        self.tile_sum = D.alloc_fragment((rows,), "float32")
+        self.acc = D.alloc_fragment((rows, dim), "float32")
+
+
+@T.macro
+def clear(state):
+    """Before the first tile: no key seen."""
+    T.fill(state.row_max, FLOOR)
+    T.fill(state.row_sum, 0)
+    T.fill(state.acc, 0)
+
+
+@T.macro
+def absorb(D, state, scores):
+    """Take in one tile: scores [M, N] (base 2, -inf where masked) become weights.
+
+    What the state holds is rescaled to the new maximum; the caller then adds weights @ V to acc.
+    """
+    rows, keys = scores.shape
+    dim = state.acc.shape[1]
+    T.copy(state.row_max, state.new_max)
+    D.reduce_max(scores, state.new_max, clear=False)
+    for i, j in D.parallel(rows, keys):
+        scores[i, j] = T.exp2(scores[i, j] - state.new_max[i])
+    D.reduce_sum(scores, state.tile_sum)
+    for i in D.parallel(rows):
+        state.row_max[i] = T.exp2(state.row_max[i] - state.new_max[i])  # now the rescaling factor
+        state.row_sum[i] = state.row_sum[i] * state.row_max[i] + state.tile_sum[i]
+    for i, j in D.parallel(rows, dim):
+        state.acc[i, j] *= state.row_max[i]
+    T.copy(state.new_max, state.row_max)
+
+
+@T.macro
+def finish(D, state):
+    """After the last tile: acc becomes the attention output; 0 where no key was seen."""
+    rows, dim = state.acc.shape
+    for i, j in D.parallel(rows, dim):
+        state.acc[i, j] /= T.max(state.row_sum[i], TINY)
+
+
+def log_sum(state, i):
+    """Base-2 log-sum-exp of row i's scores; far below every score where no key was seen."""
+    return state.row_max[i] + T.log2(T.max(state.row_sum[i], TINY))
+
+
+@T.macro
+def load(K, V, k_s, v_s, b, k0, h, tma):
+    """Keys and values from row k0 on into k_s, v_s [N, D]; rows past the last become 0.
+
+    K, V: [B, T, H, D]; tma: whether the program's copies may use TMA.
+    """
+    keys = k_s.shape[0]
+    if tma:
+        T.copy(K[b, k0 : k0 + keys, h, :], k_s)
+        T.copy(V[b, k0 : k0 + keys, h, :], v_s)
+    else:
+        # The loop makes both one group of asynchronous copies. As two groups, TileLang 0.1.15
+        # fails to lower the drain of a pipeline whose length is dynamic.
+        for _ in T.serial(1):
+            T.copy(K[b, k0 : k0 + keys, h, :], k_s)
+            T.copy(V[b, k0 : k0 + keys, h, :], v_s)

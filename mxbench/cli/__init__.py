@@ -1,0 +1,63 @@
+"""The command line: parse, call, print. Imports nothing heavy at module level."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import EXIT_INTERRUPTED, MxbenchError
+from .browse import env_command, list_command, show_command
+from .check import check_command
+from .perf import perf_command
+from .report import report_command
+
+app = typer.Typer(
+    name="mxbench",
+    help="Check and time TileLang kernels of Fused MoE, DeepSeek MLA and Native Sparse Attention.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("check")(check_command)
+app.command("perf")(perf_command)
+app.command("report")(report_command)
+app.command("list")(list_command)
+app.command("show")(show_command)
+app.command("env")(env_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mxbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: errors that the user can fix become one message and an exit code."""
+    try:
+        app()
+    except MxbenchError as error:
+        sys.stdout.flush()
+        print(f"error: {error.message}", file=sys.stderr)
+        for line in error.hint.splitlines():
+            print(f"  hint: {line.strip()}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,129 @@
+"""Charts with a row for each case: times and speed-ups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import numbers
+from .figures import FAINT, INK, legend, log_axis, place
+from .measured import mean_speedup
+from .picture import Picture, short_labels
+
+FEW = 40
+"""Cases that fit one chart as rows."""
+ROW = 0.215  # inches
+COLUMN = 0.72  # inches
+MOST_COLUMNS = 3
+
+
+def draw_latency(picture: Picture) -> Any:
+    """Mean time of every case and kernel on a log axis, with the floor as a tick."""
+    columns = picture.kernels[:MOST_COLUMNS]
+    made, axes, at = _rows(picture, room=0.12 + COLUMN * len(columns))
+    for kernel in reversed(picture.kernels):
+        look, group = picture.look(kernel), picture.of(kernel)
+        y = [at[m.record.case] for m in group]
+        axes.plot([m.mean for m in group], y, look.marker, color=look.colour, zorder=3)
+    floors = {m.record.case: m.floor for m in picture.timed if m.floor is not None}
+    axes.plot(list(floors.values()), [at[c] for c in floors], "|", color=INK, ms=9, mew=1.4)
+    times = [m.mean for m in picture.timed] + list(floors.values())
+    log_axis(axes.xaxis, min(times) / 1.35, max(times) * 1.35)
+    axes.set_xlabel(picture.pen.t("axis_time"))
+    _bars(axes, picture, at, floors)
+    for i, kernel in enumerate(columns):
+        _column(axes, picture, at, kernel, i)
+    legend(made, [*map(picture.handle, picture.kernels), *([_floor(picture)] if floors else [])])
+    return made
+
+
+def _bars(axes: Any, picture: Picture, at: dict[str, float], floors: dict[str, float]) -> None:
+    """A faint line from the least to the greatest figure of a case holds its row together."""
+    for case, y in at.items():
+        times = [m.mean for m in picture.timed if m.record.case == case]
+        times += [floors[case]] if case in floors else []
+        axes.plot([min(times), max(times)], [y, y], "-", color=FAINT, lw=1.2, zorder=1)
+
+
+def _column(axes: Any, picture: Picture, at: dict[str, float], kernel: str, place: int) -> None:
+    """A kernel's times in words, in its colour, right of the axes."""
+    for m in picture.of(kernel):
+        axes.annotate(
+            numbers.time_text(m.mean),
+            (1, at[m.record.case]),
+            (72 * COLUMN * (place + 1), 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=7.5,
+            color=picture.look(kernel).colour,
+            annotation_clip=False,
+        )
+
+
+def _floor(picture: Picture) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=INK, marker="|", ms=9, mew=1.4, ls="none",
+                  label=picture.pen.t("floor_mark"))  # fmt: skip
+
+
+def draw_speedups(picture: Picture) -> Any:
+    """Speed-up of every case as a stem from 1, below 1 hollow, with the geometric mean."""
+    made, axes, at = _rows(picture, room=0.75)
+    kernels = [k for k in picture.kernels if any(m.speedup for m in picture.of(k))]
+    step = 0.5 / len(kernels)
+    means = []
+    for i, kernel in enumerate(kernels):
+        look = picture.look(kernel)
+        shift = (i - (len(kernels) - 1) / 2) * step
+        for m in picture.of(kernel):
+            if m.speedup is not None:
+                _stem(axes, m.speedup, at[m.record.case] + shift, look.colour, look.marker)
+        mean = mean_speedup(picture.of(kernel))
+        axes.axvline(mean, color=look.colour, lw=1, ls=(0, (4, 3)), zorder=1)
+        label = f"{kernel}: {picture.pen.t('geometric', value=numbers.ratio(mean or 0))}"
+        means.append(picture.handle(kernel, label=picture.pen.safe(label)))
+    speedup_axis(axes.xaxis, [m.speedup for m in picture.timed if m.speedup])
+    axes.axvline(1, color=INK, lw=1.1, zorder=2)
+    axes.set_xlabel(picture.pen.t("axis_speedup"))
+    legend(made, means)
+    return made
+
+
+def _stem(axes: Any, value: float, y: float, colour: str, marker: str) -> None:
+    face = colour if value >= 1 else "white"
+    axes.plot([1, value], [y, y], "-", color=colour, lw=1.3, alpha=0.55)
+    axes.plot([value], [y], marker, color=colour, mfc=face, zorder=3)
+    side, align = (7, "left") if value >= 1 else (-7, "right")
+    axes.annotate(numbers.ratio(value), (value, y), (side, 0), textcoords="offset points",
+                  va="center", ha=align, fontsize=7.5, color=INK)  # fmt: skip
+
+
+def speedup_axis(axis: Any, values: list[float]) -> None:
+    """A log axis that holds the values and 1, with room for their labels."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    low, high = min(*values, 1.0), max(*values, 1.0)
+    margin = max(1.06, (high / low) ** 0.12)
+    log_axis(axis, low / margin, high * margin)
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
+
+
+def _rows(picture: Picture, room: float) -> tuple[Any, Any, dict[str, float]]:
+    """Figure, axes, and the height of each case's row, the first on top."""
+    labels, common = short_labels(picture.timed)
+    at = {case: float(i) for i, case in enumerate(labels)}
+    more = [picture.pen.t("common", list=common)] if common else []
+    height = 1.4 + 0.145 * len(more) + ROW * max(len(at), 3)
+    made = picture.figure(7.6, height, more)
+    axes = made.add_subplot()
+    longest = max(len(label) for label in labels.values())
+    place(made, picture.caption_lines + len(more), left=0.3 + 0.066 * longest, right=room)
+    axes.set_yticks(list(at.values()), [picture.pen.safe(label) for label in labels.values()],
+                    fontsize=8)  # fmt: skip
+    axes.set_ylim(len(at) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    return made, axes, at

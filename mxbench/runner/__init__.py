@@ -1,0 +1,1 @@
+"""Processes: a supervisor without torch drives one worker that owns the device."""

@@ -1,0 +1,152 @@
+"""What supervisor and worker say to each other: msgpack structs over a pipe. Needs no torch."""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ..case import Case
+from ..device import DeviceInfo
+from ..errors import MxbenchError
+from ..kernel import Kernel
+from ..measurement import Plan, Timing
+from ..verdict import Errors, Status
+
+Stage = Literal["inputs", "compile", "kernel", "golden", "timing"]
+COMPILE_LIMIT = 300.0  # seconds; a broken compiler must not hang a run
+OWN_LIMIT = 300.0  # seconds for mxbench's own parts, however short the kernel's limit is
+
+
+def stage_limit(stage: Stage, timeout: float) -> float:
+    """Seconds a stage may take when a kernel may take `timeout`."""
+    if stage == "kernel":
+        return timeout
+    return COMPILE_LIMIT if stage == "compile" else max(timeout, OWN_LIMIT)
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker needs to start."""
+
+    kernels: str
+    """The workspace's kernels folder."""
+    target: str
+    """`auto`, `cuda`, `maca` or `cpu`."""
+    log: str
+    """File that takes the worker's stdout and stderr."""
+    forked: bool = False
+    """Whether the worker is forked from a server that has imported torch."""
+
+
+class KernelRef(msgspec.Struct, frozen=True):
+    """A kernel, by file."""
+
+    op: str
+    name: str
+    path: str
+
+    @staticmethod
+    def of(kernel: Kernel) -> KernelRef:
+        return KernelRef(kernel.op, kernel.name, str(kernel.path))
+
+    def kernel(self) -> Kernel:
+        return Kernel(self.op, self.name, Path(self.path))
+
+
+class Load(msgspec.Struct, frozen=True, tag=True):
+    """To the worker: import a kernel module. Answered by Loaded."""
+
+    kernel: KernelRef
+
+
+class Judge(msgspec.Struct, frozen=True, tag=True):
+    """To the worker: run one case and judge it. Answered by Stages and an Outcome."""
+
+    case: bytes
+    """`Case.encode()`."""
+    kernel: KernelRef
+    precision: str
+    """Of the golden: `fp32` or `fp64`."""
+    timeout: float
+    """Seconds the kernel may take; past it the supervisor kills the worker."""
+    plan: Plan | None = None
+    """What to time once the case has passed."""
+
+    @staticmethod
+    def of(
+        case: Case, kernel: Kernel, precision: str, timeout: float, plan: Plan | None = None
+    ) -> Judge:
+        return Judge(case.encode(), KernelRef.of(kernel), precision, timeout, plan)
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    """From the worker: ready, on this device."""
+
+    device: DeviceInfo
+
+
+class Fault(msgspec.Struct, frozen=True, tag=True):
+    """From the worker: it cannot work here, and exits."""
+
+    message: str
+    hint: str
+    exit_code: int
+    bad_fork: bool = False
+    """The GPU was touched before the fork; a spawned process may do better."""
+
+    def error(self) -> MxbenchError:
+        return MxbenchError(self.message, self.hint, self.exit_code)
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True):
+    """From the worker: the module is imported, or why not."""
+
+    problem: str = ""
+
+
+class Entered(msgspec.Struct, frozen=True, tag=True):
+    """From the worker: a stage of the case begins."""
+
+    stage: Stage
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """From the worker, or made up by the supervisor for a worker that died: one case is done."""
+
+    status: Status
+    strict: Status | None = None
+    errors: Errors | None = None
+    timing: Timing | None = None
+    """Times, if they were asked for and the case passed."""
+    reason: str = ""
+    schedule: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
+    programs: int = 0
+    """Programs compiled, or loaded from the compile cache, for this case."""
+    poisoned: bool = False
+    """The device's context is unusable; the worker exits after this message."""
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """From a compiling process: it is through this many calls, and compiled this many programs."""
+
+    calls: int
+    programs: int
+
+
+Message = Load | Judge | Hello | Fault | Loaded | Entered | Outcome | Progress
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Message).decode
+
+
+def send(pipe: Connection, message: Message) -> None:
+    """Send a message; OSError if nobody is at the other end."""
+    pipe.send_bytes(_encode(message))
+
+
+def receive(pipe: Connection) -> Message:
+    """The next message; EOFError if the other end is closed."""
+    return _decode(pipe.recv_bytes())

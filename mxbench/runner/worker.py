@@ -1,0 +1,113 @@
+"""The worker process: owns one device, imports torch and kernels, runs and judges cases."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import os
+import signal
+import threading
+import traceback
+from multiprocessing import connection, parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ..device import DeviceInfo, detect
+from ..errors import EXIT_ENVIRONMENT, MxbenchError
+from . import protocol
+from .protocol import Entered, Fault, Hello, Judge, Load, Loaded, Setup, Stage, stage_limit
+
+# An orphan that hangs with the GIL held cannot see that its parent is gone; this many seconds
+# past the limit, at which the supervisor would have killed it, it ends itself.
+ORPHAN_GRACE = 60.0
+
+
+def main(pipe: Connection, setup: Setup) -> None:
+    """Serve requests until the supervisor closes the pipe."""
+    become_child(setup.log)
+    with contextlib.suppress(EOFError, OSError):  # the supervisor has gone
+        answer = _start(setup)
+        protocol.send(pipe, answer)
+        if isinstance(answer, Hello):
+            _serve(pipe, Path(setup.kernels), answer.device)
+
+
+def become_child(log: str) -> None:
+    """Make this process a quiet child: output to the log, no Ctrl-C, gone when the parent is."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+    faulthandler.enable()  # a segmentation fault leaves a Python traceback in the log
+    parent = parent_process()
+    assert parent is not None
+    threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _die_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def use_target(kernels: Path, info: DeviceInfo) -> Any:
+    """Point the workspace's dialect at the device; returns the dialect module."""
+    from .. import kernel
+
+    dialect = kernel.dialect(kernels)
+    dialect.use(dialect.Target(info.kind, info.arch, info.schedules, info.sms))
+    return dialect
+
+
+def _start(setup: Setup) -> Hello | Fault:
+    try:
+        info = detect(setup.target)
+        if info.kind == "cpu" and setup.target == "auto" and _fork_hides_gpu(setup):
+            return Fault("the GPU does not answer", "", EXIT_ENVIRONMENT, True)
+        use_target(Path(setup.kernels), info)
+    except MxbenchError as error:
+        return Fault(error.message, error.hint, error.exit_code, _fork_hides_gpu(setup))
+    except Exception as error:
+        traceback.print_exc()
+        message = f"the worker cannot start: {type(error).__name__}: {error}"
+        return Fault(message, "", EXIT_ENVIRONMENT, _fork_hides_gpu(setup))
+    return Hello(info)
+
+
+def _fork_hides_gpu(setup: Setup) -> bool:
+    """Whether a GPU may be out of reach only because this process was forked.
+
+    CUDA does not survive a fork: if importing torch or tilelang touched it in the fork server, a
+    process of its own is needed.
+    """
+    import torch
+
+    if not setup.forked or setup.target == "cpu" or torch.version.cuda is None:
+        return False
+    return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/mxcd")))
+
+
+def _serve(pipe: Connection, kernels: Path, info: DeviceInfo) -> None:
+    from .judging import Bench  # with torch, which the fork server has at hand
+
+    timeout = 0.0
+
+    def enter(stage: Stage) -> None:
+        faulthandler.dump_traceback_later(stage_limit(stage, timeout) + ORPHAN_GRACE, exit=True)
+        protocol.send(pipe, Entered(stage))
+
+    bench = Bench(kernels, info, enter)
+    gc.freeze()  # torch's objects live as long as the process: collections need not walk them
+    while True:
+        request = protocol.receive(pipe)
+        if isinstance(request, Load):
+            protocol.send(pipe, Loaded(bench.load_problem(request.kernel.kernel())))
+        elif isinstance(request, Judge):
+            timeout = request.timeout
+            outcome = bench.judge(request)
+            faulthandler.cancel_dump_traceback_later()
+            protocol.send(pipe, outcome)
+            if outcome.poisoned:
+                return

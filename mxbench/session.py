@@ -1,0 +1,290 @@
+"""One run from request to records: plan, worker, compile ahead, judge, time, journal. No torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from . import roofline, runs
+from .case import Case
+from .device import DeviceInfo
+from .errors import MxbenchError
+from .measurement import Plan
+from .plan import AUTO, Request, default_suite, make_steps, with_baseline
+from .record import Journal, Record, case_fields, read_journal, scrub
+from .roofline import Bound, Rates
+from .rules import ContestRule
+from .runner.ahead import compile_ahead
+from .runner.limits import default_timeout, reason_to_skip
+from .runner.protocol import Outcome
+from .runner.supervisor import Supervisor
+from .runs import Run, Step
+from .verdict import Status
+from .view import Meter
+from .workspace import Workspace
+
+RUN_BUDGETS = 4
+"""On a CPU, a whole `perf` run may take this many times the budget of one case."""
+
+
+@dataclass(frozen=True)
+class TimingSettings:
+    """How to time, as the user said it."""
+
+    rule: ContestRule
+    mode: Literal["eager", "graph"] = "eager"
+    extras: bool = True
+    baseline: str | None = None
+    """A kernel to time beside, case by case."""
+    budget: float = 60.0
+    """Seconds for timing one case on a CPU; the whole run may take RUN_BUDGETS times that."""
+
+    def plan(self, case: Case, device: DeviceInfo) -> Plan:
+        """What to time of a case."""
+        counts = self.rule.counts_for(case)
+        return Plan(
+            warmup=counts.warmup,
+            repeat=counts.repeat,
+            mode=self.mode,
+            extras=self.extras,
+            budget=self.budget if device.kind == "cpu" else None,
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to check, as the user said it."""
+
+    target: str = AUTO
+    timeout: float | None = None
+    """Seconds a kernel may take; None for the device's default."""
+    precision: str = "fp32"
+    fail_fast: bool = False
+    fresh: bool = False
+    """Do not continue an interrupted run."""
+    timing: TimingSettings | None = None
+    """How to time what passes; None to judge only."""
+
+
+class Session:
+    """A check in progress. After `run`, or an interruption of it, the attributes tell the rest."""
+
+    def __init__(
+        self, workspace: Workspace, request: Request, settings: Settings, state: Path
+    ) -> None:
+        self.workspace, self.request, self.settings, self.state = (
+            workspace,
+            request,
+            settings,
+            state,
+        )
+        self.id = runs.new_id()
+        self.log = runs.log_path(state, self.id)
+        self.device: DeviceInfo | None = None
+        self.steps: list[Step] = []
+        self._ahead = 0  # programs compiled ahead
+        self._loaded = 0  # programs that the worker compiled or found in the cache
+        self.trouble: MxbenchError | None = None
+        """Why records could not be written any more."""
+        self._done: dict[tuple[str, str], Record] = {}
+        self._measured: Rates | None = None
+        """Rates of the device, if `mxbench env --measure` has measured them here."""
+
+    @property
+    def programs(self) -> int:
+        """Different programs compiled for this run, or found in TileLang's cache."""
+        return self._ahead or self._loaded
+
+    @property
+    def finished(self) -> list[tuple[Step, Record]]:
+        """What is done so far, in the order of the plan."""
+        return [(step, self._done[step.key]) for step in self.steps if step.key in self._done]
+
+    def run(self, meter: Meter, on_record: Callable[[Record], None]) -> None:
+        """Do it all.
+
+        Raises:
+            MxbenchError: bad input, or an environment that lacks something.
+            KeyboardInterrupt: what is finished stays.
+        """
+        self._check_early()
+        with self._supervisor() as supervisor:
+            meter.phase("starting", 1)
+            self.device = device = supervisor.start()
+            self._measured = roofline.load_measured(self.workspace.state, device.name)
+            for note in supervisor.notes:
+                meter.note(f"note: {note}")
+            self.steps = self._make_steps(device.kind)
+            supervisor.timeout = self.settings.timeout or default_timeout(device)
+            for kernel in dict.fromkeys(step.kernel for step in self.steps):
+                supervisor.load(kernel)
+            meter.note(self._heading(device))
+            run = self._open_run(device, supervisor.timeout, meter)
+            try:
+                self._judge_all(run, supervisor, meter, on_record)
+                self._finish(run)
+            finally:
+                run.close()
+
+    def _check_early(self) -> None:
+        """Find what is wrong before the seconds that starting a worker takes."""
+        Journal(self.state).close()
+        (self.state / "runs").mkdir(exist_ok=True)
+        target = self.settings.target
+        if target != AUTO or self.request.suites:
+            self._make_steps("cpu" if target == AUTO else target)
+
+    def _make_steps(self, kind: str) -> list[Step]:
+        steps = make_steps(self.workspace, self.request, kind)
+        timing = self.settings.timing
+        if timing is None or timing.baseline is None:
+            return steps
+        return with_baseline(self.workspace, steps, timing.baseline)
+
+    def _supervisor(self) -> Supervisor:
+        return Supervisor(self.workspace.kernels, self.settings.target, self.log)
+
+    def _heading(self, device: DeviceInfo) -> str:
+        served = dict.fromkeys(
+            f"{step.case.op} {step.case.contract}: {step.kernel.name}" for step in self.steps
+        )
+        return f"{device.name} ({device.kind}), {len(self.steps)} cases; {', '.join(served)}"
+
+    def _open_run(self, device: DeviceInfo, timeout: float, meter: Meter) -> Run:
+        """A new run, or the interrupted one of the same plan."""
+        _, damaged = read_journal(self.state / "journal.jsonl")
+        for message in damaged:
+            meter.note(f"note: {message}")
+        timing = self.settings.timing
+        decisive = [device.kind, device.name, device.env, timeout, self.settings.precision]
+        if timing is not None:
+            decisive += [timing.rule, timing.mode, timing.extras, timing.budget]
+        plan = runs.plan_hash(self.steps, {"settings": msgspec.to_builtins(decisive)})
+        earlier = None if self.settings.fresh else runs.resume(self.state, plan)
+        if earlier is not None:
+            self.id = earlier.id
+            self._done = {(r.id, r.kernel): r for r in earlier.resumed}
+            count = len(earlier.resumed)
+            meter.note(f"continuing run {self.id}: {count} of {len(self.steps)} cases are done")
+            return earlier
+        suites = ",".join(self.request.suites or (default_suite(self.request, device.kind),))
+        title = f"{'perf' if timing else 'check'} {self.request.op} {suites}"
+        header = runs.header(self.id, title, plan, len(self.steps), device.kind, device.name)
+        return runs.start(self.state, header)
+
+    def _judge_all(
+        self,
+        run: Run,
+        supervisor: Supervisor,
+        meter: Meter,
+        on_record: Callable[[Record], None],
+    ) -> None:
+        device, timeout = self.device, supervisor.timeout
+        assert device is not None
+        pending = [step for step in self.steps if step.key not in self._done]
+        skips = {step.key: reason_to_skip(step.case, device, timeout) for step in pending}
+        runnable = [step for step in pending if not skips[step.key]]
+        self._compile(runnable, device, supervisor, meter)
+        timing = self.settings.timing
+        meter.phase("timing" if timing else "checking", len(self.steps))
+        begin = time.monotonic()
+        for step in pending:
+            meter.at(len(self._done), step.case.id)
+            skip = skips[step.key] or self._out_of_budget(time.monotonic() - begin)
+            if skip:
+                outcome = Outcome(status=Status.SKIPPED, reason=skip)
+            else:
+                plan = timing.plan(step.case, device) if timing else None
+                outcome = supervisor.judge(step.case, step.kernel, self.settings.precision, plan)
+            self._loaded += outcome.programs
+            record = self._record(step, outcome)
+            self._done[step.key] = record
+            self._keep(run, record, meter)
+            on_record(record)
+            if self.settings.fail_fast and not record.passed and not record.skipped:
+                return
+
+    def _out_of_budget(self, spent: float) -> str:
+        """Why a CPU should time no further case; empty if it should."""
+        timing, device = self.settings.timing, self.device
+        if timing is None or device is None or device.kind != "cpu":
+            return ""
+        allowed = RUN_BUDGETS * timing.budget
+        if spent < allowed:
+            return ""
+        return (
+            f"this run's {allowed:.0f} s on a CPU are spent; raise --budget ({timing.budget:g} s)"
+        )
+
+    def _compile(
+        self, steps: list[Step], device: DeviceInfo, supervisor: Supervisor, meter: Meter
+    ) -> None:
+        meter.phase("compiling", 1)
+        begin = time.monotonic()
+        self._ahead = compile_ahead(
+            steps,
+            self.workspace.kernels,
+            device,
+            supervisor.method,
+            self.log,
+            lambda share, programs: meter.at(share, f"{programs} programs"),
+        )
+        if self._ahead:
+            seconds = time.monotonic() - begin
+            meter.note(f"{self._ahead} programs compiled or found in the cache, {seconds:.1f} s")
+
+    def _record(self, step: Step, outcome: Outcome) -> Record:
+        device, timing = self.device, self.settings.timing
+        assert device is not None
+        return Record(
+            schema=1,
+            run=self.id,
+            **case_fields(step.case),
+            kernel=step.kernel.name,
+            kernel_sha=step.kernel.sha,
+            schedule=outcome.schedule,
+            target=device.kind,
+            device=device.name,
+            rule=timing.rule.name if timing else None,
+            status=outcome.status,
+            strict=outcome.strict,
+            errors=outcome.errors,
+            timing=outcome.timing,
+            bound=self._bound(step.case, outcome),
+            env=device.env,
+            reason=scrub(outcome.reason),
+            precision=self.settings.precision,
+            seconds=outcome.seconds,
+        )
+
+    def _bound(self, case: Case, outcome: Outcome) -> Bound | None:
+        """How fast the device could be; None without a time, on a CPU, or with unknown peaks."""
+        device, timing = self.device, self.settings.timing
+        if outcome.timing is None or timing is None or device is None or device.kind == "cpu":
+            return None
+        peaks = roofline.peaks_of(device.name, self._measured)
+        if peaks is None:
+            return None
+        return roofline.bound(case.work, case.dtype, outcome.timing.mean, peaks)
+
+    def _keep(self, run: Run, record: Record, meter: Meter) -> None:
+        """Write the record; on a full disk go on without, so that no result is lost unseen."""
+        if self.trouble is not None:
+            return
+        try:
+            run.journal.append(record)
+        except MxbenchError as error:
+            self.trouble = error
+            meter.note(f"warning: {error.message}; going on without writing")
+
+    def _finish(self, run: Run) -> None:
+        if self.trouble is not None:
+            return
+        records = list(self._done.values())
+        passed, skipped = sum(r.passed for r in records), sum(r.skipped for r in records)
+        run.finish(passed, len(records) - passed - skipped, skipped)

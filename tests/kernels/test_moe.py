@@ -1,0 +1,185 @@
+"""moe kernels on the CPU against a plain fp64 loop over experts and tokens."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mxbench import kernel as kernels
+from mxbench import workspace
+
+WORKSPACE = workspace.bundled()
+DIALECT = kernels.dialect(WORKSPACE.kernels)
+SCHEDULES = kernels.schedules(WORKSPACE.kernels)
+MODULES = {
+    name: kernels.load(kernels.find(WORKSPACE, "moe", name), WORKSPACE.kernels)
+    for name in ("baseline", "portable")
+}
+ROUNDING = {torch.float16: 1e-3, torch.bfloat16: 8e-3}
+"""Limit of a row's relative RMS error: two roundings to the dtype, with room."""
+D_HIDDEN, D_EXPERT = 192, 64  # neither is a multiple of the contest's 128-wide tiles
+BLOCK = 128
+
+
+@pytest.fixture(autouse=True)
+def _on_cpu():
+    before = DIALECT.current()
+    DIALECT.use(DIALECT.CPU)
+    torch.manual_seed(0)
+    yield
+    DIALECT.use(before)
+
+
+def expert_weights(n_experts: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    gate, up = (
+        (torch.randn(n_experts, D_EXPERT, D_HIDDEN) / D_HIDDEN**0.5).to(dtype) for _ in range(2)
+    )
+    down = (torch.randn(n_experts, D_HIDDEN, D_EXPERT) / D_EXPERT**0.5).to(dtype)
+    return gate, up, down
+
+
+def expert(x, gate, up, down):
+    """One expert on rows x [n, H], in fp64."""
+    x, gate, up, down = (t.double() for t in (x, gate, up, down))
+    return (F.silu(x @ gate.T) * (x @ up.T)) @ down.T
+
+
+def assert_rows_close(out: torch.Tensor, golden: torch.Tensor) -> None:
+    """Row by row, so that no row hides behind the others; rows of 0 must be exactly 0."""
+    error, size = (out.double() - golden).norm(dim=1), golden.norm(dim=1)
+    assert bool((error <= ROUNDING[out.dtype] * size).all()), (error / size).max()
+
+
+def metadata(sizes: list[int]) -> tuple[tuple[torch.Tensor, ...], int]:
+    """((group_sizes, group_offsets, group_padded_offsets, group_idx_for_bx), padded rows)."""
+    offsets, padded, owner = [0], [0], []
+    for e, size in enumerate(sizes):
+        blocks = (size + BLOCK) // BLOCK  # ceil((size + 1) / BLOCK)
+        offsets.append(offsets[-1] + size)
+        padded.append(padded[-1] + blocks * BLOCK)
+        owner += [e] * blocks
+    count = -(-offsets[-1] // BLOCK) + len(sizes)
+    owner = (owner + [len(sizes) - 1] * count)[:count]
+    tables = (sizes, offsets[:-1], padded[:-1], owner)
+    return tuple(torch.tensor(t, dtype=torch.int32) for t in tables), padded[-1]
+
+
+def run_routed(module, sizes: list[int], layout: str, dtype: torch.dtype):
+    """(out, golden), both in the layout's rows."""
+    groups, padded_rows = metadata(sizes)
+    gate, up, down = expert_weights(len(sizes), dtype)
+    tokens, golden = torch.randn(sum(sizes), D_HIDDEN).to(dtype), []
+    route_w = torch.rand(sum(sizes)).to(dtype)
+    for e, (x, w) in enumerate(zip(tokens.split(sizes), route_w.split(sizes), strict=True)):
+        golden.append(w[:, None].double() * expert(x, gate[e], up[e], down[e]))
+    golden = torch.cat(golden)
+    if layout == "padded":
+        rows = torch.cat([torch.arange(s) + p for s, p in zip(sizes, groups[2], strict=True)])
+        loose, loose_golden = tokens, golden
+        tokens = torch.full((padded_rows, D_HIDDEN), torch.nan, dtype=dtype)
+        golden = torch.zeros(padded_rows, D_HIDDEN, dtype=torch.float64)
+        tokens[rows], golden[rows] = loose, loose_golden
+    out = torch.full_like(tokens, torch.nan)
+    module.routed(tokens, gate, up, down, route_w, *groups, out)
+    return out, golden
+
+
+def run_layer(module, n_tokens: int, n_experts: int, top_k: int, dtype: torch.dtype, logits=None):
+    """(out, golden); `logits` [T, E] of small integers, if given, are what the router computes."""
+    hidden = torch.randn(n_tokens, D_HIDDEN).to(dtype)
+    router_w = (2 * torch.randn(n_experts, D_HIDDEN) / D_HIDDEN**0.5).to(dtype)
+    if logits is not None:
+        router_w = torch.eye(n_experts, D_HIDDEN).to(dtype)
+        hidden[:, :n_experts] = logits.to(dtype)
+    weights = expert_weights(n_experts, dtype)
+    probs = (hidden.double() @ router_w.double().T).softmax(-1)
+    order = probs.sort(dim=-1, descending=True, stable=True).indices[:, :top_k]
+    golden = torch.zeros(n_tokens, D_HIDDEN, dtype=torch.float64)
+    for t, chosen in enumerate(order.tolist()):
+        for e in chosen:
+            golden[t] += probs[t, e] * expert(hidden[t : t + 1], *(w[e] for w in weights))[0]
+    out = torch.full_like(hidden, torch.nan)
+    module.layer(hidden, router_w, *weights, out, top_k=top_k)
+    return out, golden
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("layout", ["compact", "padded"])
+@pytest.mark.parametrize(
+    "sizes",
+    [[5, 0, 127, 1, 40], [128, 129, 0], [0, 0, 300, 0], [256], [0, 1]],
+    ids=lambda sizes: "+".join(map(str, sizes)),
+)
+def test_routed_matches_the_naive_experts(module, layout, sizes):
+    for dtype in ROUNDING:
+        assert_rows_close(*run_routed(MODULES[module], sizes, layout, dtype))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_routed_without_any_row_writes_only_the_padding(module):
+    for layout in ("compact", "padded"):
+        out, golden = run_routed(MODULES[module], [0, 0], layout, torch.float16)
+        assert torch.equal(out.double(), golden)
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("n_tokens", [0, 1, 16, 17, 100])
+def test_layer_matches_the_naive_experts(module, n_tokens):
+    for dtype in ROUNDING:
+        assert_rows_close(*run_layer(MODULES[module], n_tokens, 20, 3, dtype))
+
+
+def test_layer_with_every_expert_chosen():
+    assert_rows_close(*run_layer(MODULES["portable"], 35, 4, 4, torch.float16))
+
+
+def test_layer_with_one_hot_expert_and_an_idle_one():
+    logits = torch.zeros(40, 4)
+    logits[:, 2] = 8
+    logits[:, 0] = -8
+    logits[::2, 1] = 4
+    logits[1::2, 3] = 4
+    assert_rows_close(*run_layer(MODULES["portable"], 40, 4, 2, torch.float16, logits))
+
+
+@pytest.mark.parametrize("n_tokens", [4, 40])
+def test_layer_breaks_ties_towards_the_lower_expert(n_tokens):
+    logits = torch.randint(0, 2, (n_tokens, 20))  # two values, so every boundary is a tie
+    assert_rows_close(*run_layer(MODULES["portable"], n_tokens, 20, 3, torch.float16, logits))
+
+
+@pytest.mark.parametrize("rows", ["every", "gather", "copy"])
+def test_every_way_to_bring_tokens_to_experts_gives_the_same_result(rows):
+    with SCHEDULES.override("moe/portable/layer", {"block_token": 16, "rows": rows}):
+        out, golden = run_layer(MODULES["portable"], 13, 20, 3, torch.bfloat16)
+    assert_rows_close(out, golden)
+
+
+@pytest.mark.parametrize("n_tokens", [3, 100])
+def test_layer_repeats_bit_for_bit(n_tokens):
+    first, _ = run_layer(MODULES["portable"], n_tokens, 20, 3, torch.float16)
+    torch.manual_seed(0)
+    second, _ = run_layer(MODULES["portable"], n_tokens, 20, 3, torch.float16)
+    assert torch.equal(first, second)
+
+
+def test_a_row_of_nan_reaches_no_other_row():
+    sizes = [5, 30]
+    groups, _ = metadata(sizes)
+    gate, up, down = expert_weights(2, torch.float16)
+    tokens = torch.randn(sum(sizes), D_HIDDEN).half()
+    tokens[4] = torch.nan
+    out = torch.empty_like(tokens)
+    weights = torch.ones(sum(sizes)).half()
+    MODULES["portable"].routed(tokens, gate, up, down, weights, *groups, out)
+    assert out[4].isnan().all()
+    assert out[torch.arange(len(out)) != 4].isfinite().all()
+
+
+def test_more_tiles_than_the_bound_are_never_needed():
+    tile_count = MODULES["portable"]._dispatch.tile_count
+    for pairs_of in ([8, 0, 0, 0], [5, 1, 1, 1], [2, 2, 2, 2], [17, 1, 16, 0]):
+        for block in (1, 4, 16):
+            needed = sum(-(-n // block) for n in pairs_of)
+            assert needed <= tile_count(sum(pairs_of), len(pairs_of), 1, block, every=False)
