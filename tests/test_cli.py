@@ -291,6 +291,27 @@ def test_ctrl_c_keeps_what_is_finished_and_a_changed_kernel_starts_anew(root: Pa
     assert "are done" not in done.stderr and "8/8 passed" in done.stdout
 
 
+def test_ctrl_c_while_torch_is_imported_ends_at_once(root: Path) -> None:
+    process = subprocess.Popen(
+        sandbox.command("check", "mla", "--suite", "tiny", "--kernel", "good", "--out", "early"),
+        cwd=root,
+        env=sandbox.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list((root / "early" / "runs").glob("*.log")):  # the fork server starts
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err and "interrupted" in err
+    assert gone(process.pid)
+
+
 # --- bad input ----------------------------------------------------------------------------------
 
 TINY = ["check", "mla", "--suite", "tiny", "--kernel"]

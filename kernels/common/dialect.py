@@ -27,10 +27,10 @@ from typing import Any
 
 os.environ.setdefault("TILELANG_PRINT_ON_COMPILATION", "0")
 
-import tilelang  # noqa: E402  the environment variable above must come first
-import tilelang.language as T  # noqa: E402
-import torch  # noqa: E402
-from tilelang import tvm  # noqa: E402
+import tilelang
+import tilelang.language as T
+import torch
+from tilelang import tvm
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -332,8 +332,10 @@ class Program:
                 execution_backend="cython",
                 compile_flags=CPU_FLAGS,
             )
-            names = [function.buffer_map[p].name if p in function.buffer_map else p.name
-                     for p in function.params]
+            names = [
+                function.buffer_map[p].name if p in function.buffer_map else p.name
+                for p in function.params
+            ]
             written = tuple(names.index(name) for name in self.writes)
             return functools.partial(_launch_on_cpu, kernel, written)
         return tilelang.compile(

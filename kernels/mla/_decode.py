@@ -21,6 +21,9 @@ from ..common.dialect import Dialect, program
 
 LOG2E = math.log2(math.e)
 
+# TileLang 0.1.9 does not see that rows map one to one to elements of `Lse`, and warns of a race.
+PASSES = {"tl.disable_data_race_check": True}
+
 # "No key seen yet" in the running maximum. Finite, so that the difference of two of them is 0 and
 # not NaN; far below any score.
 LOWEST = -1e30
@@ -155,8 +158,8 @@ def walk(t, Kv, KPe, pe_column, place, length, hidden, split, splits, scale, sta
     for k in D.pipelined(whole, num_stages=stages):
         key0 = (split + k * splits) * block_n
         slab, row = place(key0)
-        T.copy(Kv[slab, row : row + block_n, 0, 0 : t.dim], t.kv)
-        T.copy(KPe[slab, row : row + block_n, 0, pe_column : pe_column + t.pe_dim], t.k_pe)
+        T.copy(Kv[slab, row, 0], t.kv)
+        T.copy(KPe[slab, row, pe_column], t.k_pe)
         attend(t, t.kv, t.k_pe, key0, scale * LOG2E, False)
     at = T.alloc_local((2,), "int32")  # registers: spelled out at every load, they would spill
     for k in T.serial(share(T.ceildiv(length, block_n), split, splits) - whole):
@@ -164,10 +167,10 @@ def walk(t, Kv, KPe, pe_column, place, length, hidden, split, splits, scale, sta
         slab, row = place(at[0])
         at[1] = slab
         for j, d in D.parallel(block_n, t.dim):
-            kv_tail[j, d] = T.if_then_else(at[0] + j < length, Kv[at[1], row + j, 0, d], 0)
+            kv_tail[j, d] = T.if_then_else(at[0] + j < length, Kv[at[1], row + j, d], 0)
         for j, d in D.parallel(block_n, t.pe_dim):
             k_pe_tail[j, d] = T.if_then_else(
-                at[0] + j < length, KPe[at[1], row + j, 0, pe_column + d], 0
+                at[0] + j < length, KPe[at[1], row + j, pe_column + d], 0
             )
         attend(t, kv_tail, k_pe_tail, at[0], scale * LOG2E, True)
 
@@ -180,7 +183,7 @@ def finish(t, b, split, row0, rows, heads, scale, Out, Lse):
         D.reduce_sum(t.mass, t.total)
     for i, d in D.parallel(t.block_h, t.dim):
         t.acc[i, d] = T.if_then_else(t.total[i] > 0, t.acc[i, d] / t.total[i], 0)
-    T.copy(t.acc, Out[b, split, row0 : row0 + t.block_h, 0 : t.dim])
+    T.copy(t.acc, Out[b, split, row0, 0])
     for i in D.parallel(t.block_h):
         if row0 + i < rows:
             Lse[b, split, row0 + i - t.query[i] * heads, t.query[i]] = T.if_then_else(
@@ -188,11 +191,11 @@ def finish(t, b, split, row0, rows, heads, scale, Out, Lse):
             )
 
 
-@program(writes=("Out", "Lse"))
+@program(writes=("Out", "Lse"), pass_configs=PASSES)
 def dense_splits(D, *, dim, pe_dim, dtype, out_dtype, block_h, block_n, threads, stages):
     """Attention of every (row block, split, sequence) over a contiguous cache.
 
-    Q [B, Hq, dim], QPe [B, Hq, pe_dim], Kv [B, S, 1, dim], KPe [B, S, 1, pe_dim] ->
+    Q [B, Hq, dim], QPe [B, Hq, pe_dim], Kv [B, S, dim], KPe [B, S, pe_dim] ->
     Out [B, splits, Hq, dim], Lse [B, splits, Hq, 1].
     """
     batch, keys, splits = T.dynamic("batch"), T.dynamic("keys"), T.dynamic("splits")
@@ -203,8 +206,8 @@ def dense_splits(D, *, dim, pe_dim, dtype, out_dtype, block_h, block_n, threads,
     def main(
         Q: T.Tensor((batch, heads, dim), half),
         QPe: T.Tensor((batch, heads, pe_dim), half),
-        Kv: T.Tensor((batch, keys, 1, dim), half),
-        KPe: T.Tensor((batch, keys, 1, pe_dim), half),
+        Kv: T.Tensor((batch, keys, dim), half),
+        KPe: T.Tensor((batch, keys, pe_dim), half),
         Out: T.Tensor((batch, splits, heads, dim), D.dtype(out_dtype)),
         Lse: T.Tensor((batch, splits, heads, 1), "float32"),
         scale: T.float32,
@@ -219,11 +222,11 @@ def dense_splits(D, *, dim, pe_dim, dtype, out_dtype, block_h, block_n, threads,
     return main
 
 
-@program(writes=("Out", "Lse"))
+@program(writes=("Out", "Lse"), pass_configs=PASSES)
 def paged_splits(D, *, dim, pe_dim, page, dtype, out_dtype, block_h, block_n, threads, stages):
     """Attention of every (row block, split, sequence) over a paged cache.
 
-    Q [B, Sq * Hq, dim + pe_dim], Cache [pages, page, 1, dim + pe_dim], BlockTable [B, max_pages],
+    Q [B, Sq * Hq, dim + pe_dim], Cache [pages, page, dim + pe_dim], BlockTable [B, max_pages],
     SeqLens [B] -> Out [B, splits, Sq * Hq, dim], Lse [B, splits, Hq, Sq]. A tile lies within a
     page. `causal` is 1 or 0.
     """
@@ -236,7 +239,7 @@ def paged_splits(D, *, dim, pe_dim, page, dtype, out_dtype, block_h, block_n, th
     @T.prim_func
     def main(
         Q: T.Tensor((batch, rows, dim + pe_dim), half),
-        Cache: T.Tensor((pages, page, 1, dim + pe_dim), half),
+        Cache: T.Tensor((pages, page, dim + pe_dim), half),
         BlockTable: T.Tensor((batch, max_pages), "int32"),
         SeqLens: T.Tensor((batch,), "int32"),
         Out: T.Tensor((batch, splits, rows, dim), D.dtype(out_dtype)),

@@ -8,13 +8,13 @@ import torch
 
 from ..common.dialect import program
 from ..common.schedule import schedule
-from ._decode import LOG2E, attend, finish, start, working_set
+from ._decode import LOG2E, PASSES, attend, finish, start, working_set
 from ._shapes import dtype_name, fit_page, require_one_kv_head
 
 
-@program(writes=("Out", "Lse"))
+@program(writes=("Out", "Lse"), pass_configs=PASSES)
 def dense_walk(D, *, dim, pe_dim, dtype, block_h, block_n, threads, stages):
-    """Q [B, Hq, dim], QPe [B, Hq, pe_dim], Kv [B, S, 1, dim], KPe [B, S, 1, pe_dim] ->
+    """Q [B, Hq, dim], QPe [B, Hq, pe_dim], Kv [B, S, dim], KPe [B, S, pe_dim] ->
     Out [B, 1, Hq, dim], Lse [B, 1, Hq, 1]."""
     batch, keys, heads = T.dynamic("batch"), T.dynamic("keys"), T.dynamic("heads")
     half = D.dtype(dtype)
@@ -23,8 +23,8 @@ def dense_walk(D, *, dim, pe_dim, dtype, block_h, block_n, threads, stages):
     def main(
         Q: T.Tensor((batch, heads, dim), half),
         QPe: T.Tensor((batch, heads, pe_dim), half),
-        Kv: T.Tensor((batch, keys, 1, dim), half),
-        KPe: T.Tensor((batch, keys, 1, pe_dim), half),
+        Kv: T.Tensor((batch, keys, dim), half),
+        KPe: T.Tensor((batch, keys, pe_dim), half),
         Out: T.Tensor((batch, 1, heads, dim), half),
         Lse: T.Tensor((batch, 1, heads, 1), "float32"),
         scale: T.float32,
@@ -34,17 +34,17 @@ def dense_walk(D, *, dim, pe_dim, dtype, block_h, block_n, threads, stages):
             start(t, Q, QPe, 0, b, x * block_h, heads, heads, keys, 0)
             for k in D.pipelined(T.ceildiv(keys, block_n), num_stages=stages):
                 key0 = k * block_n
-                T.copy(Kv[b, key0 : key0 + block_n, 0, 0:dim], t.kv)  # zeros past the last key
-                T.copy(KPe[b, key0 : key0 + block_n, 0, 0:pe_dim], t.k_pe)
+                T.copy(Kv[b, key0, 0], t.kv)  # zeros past the last key
+                T.copy(KPe[b, key0, 0], t.k_pe)
                 attend(t, t.kv, t.k_pe, key0, scale * LOG2E, True)
             finish(t, b, 0, x * block_h, heads, heads, scale, Out, Lse)
 
     return main
 
 
-@program(writes=("Out", "Lse"))
+@program(writes=("Out", "Lse"), pass_configs=PASSES)
 def paged_walk(D, *, dim, pe_dim, page, dtype, block_h, block_n, threads, stages):
-    """Q [B, Sq * Hq, dim + pe_dim], Cache [pages, page, 1, dim + pe_dim], BlockTable
+    """Q [B, Sq * Hq, dim + pe_dim], Cache [pages, page, dim + pe_dim], BlockTable
     [B, max_pages], SeqLens [B] -> Out [B, 1, Sq * Hq, dim], Lse [B, 1, Hq, Sq]."""
     batch, pages, max_pages = T.dynamic("batch"), T.dynamic("pages"), T.dynamic("max_pages")
     rows, heads, q_len = T.dynamic("rows"), T.dynamic("heads"), T.dynamic("q_len")
@@ -53,7 +53,7 @@ def paged_walk(D, *, dim, pe_dim, page, dtype, block_h, block_n, threads, stages
     @T.prim_func
     def main(
         Q: T.Tensor((batch, rows, dim + pe_dim), half),
-        Cache: T.Tensor((pages, page, 1, dim + pe_dim), half),
+        Cache: T.Tensor((pages, page, dim + pe_dim), half),
         BlockTable: T.Tensor((batch, max_pages), "int32"),
         SeqLens: T.Tensor((batch,), "int32"),
         Out: T.Tensor((batch, 1, rows, dim), half),
@@ -70,10 +70,10 @@ def paged_walk(D, *, dim, pe_dim, page, dtype, block_h, block_n, threads, stages
                 number, row = BlockTable[b, key0 // page], key0 % page
                 # Key by key: what lies past the length in the last page may be NaN.
                 for j, d in D.parallel(block_n, dim):
-                    t.kv[j, d] = T.if_then_else(key0 + j < length, Cache[number, row + j, 0, d], 0)
+                    t.kv[j, d] = T.if_then_else(key0 + j < length, Cache[number, row + j, d], 0)
                 for j, d in D.parallel(block_n, pe_dim):
                     t.k_pe[j, d] = T.if_then_else(
-                        key0 + j < length, Cache[number, row + j, 0, dim + d], 0
+                        key0 + j < length, Cache[number, row + j, dim + d], 0
                     )
                 attend(t, t.kv, t.k_pe, key0, scale * LOG2E, True)
             finish(t, b, 0, x * block_h, rows, heads, scale, Out, Lse)
@@ -91,7 +91,7 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
     tiling = schedule("mla/baseline/attend")
     lse = q.new_empty(q.shape[0], 1, q.shape[1], 1, dtype=torch.float32)  # not asked for
     launch = dense_walk.get(dim=q.shape[-1], pe_dim=q_pe.shape[-1], dtype=dtype_name(q), **tiling)
-    launch(q, q_pe, kv, k_pe, out[:, None], lse, softmax_scale)
+    launch(q, q_pe, kv.squeeze(2), k_pe.squeeze(2), out[:, None], lse, softmax_scale)
 
 
 def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, causal):
@@ -107,7 +107,7 @@ def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, c
     launch = paged_walk.get(dim=dim, pe_dim=qk_dim - dim, page=page, dtype=dtype_name(q), **tiling)
     launch(
         q.view(batch, q_len * heads, qk_dim),
-        kv_cache,
+        kv_cache.squeeze(2),
         block_table,
         cache_seqlens,
         out.view(batch, 1, q_len * heads, dim),

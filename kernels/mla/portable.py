@@ -26,7 +26,7 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
     attend = dense_splits.get(
         dim=dim, pe_dim=q_pe.shape[-1], dtype=dtype_name(q), out_dtype=dtype_name(part), **tiling
     )
-    attend(q, q_pe, kv, k_pe, part, part_lse, softmax_scale)
+    attend(q, q_pe, kv.squeeze(2), k_pe.squeeze(2), part, part_lse, softmax_scale)
     _merge(part, part_lse, out, lse)
 
 
@@ -53,8 +53,16 @@ def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, c
         out_dtype=dtype_name(part),
         **tiling,
     )
-    flat_q = q.view(batch, rows, qk_dim)
-    attend(flat_q, kv_cache, block_table, cache_seqlens, part, part_lse, softmax_scale, int(causal))
+    attend(
+        q.view(batch, rows, qk_dim),
+        kv_cache.squeeze(2),
+        block_table,
+        cache_seqlens,
+        part,
+        part_lse,
+        softmax_scale,
+        int(causal),
+    )
     _merge(part, part_lse, flat_out, lse)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from ..common.dialect import current
 from ..common.schedule import schedule
-from . import _routing, _rows
+from . import _router, _rows, _sort
 
 
 class Routing(NamedTuple):
@@ -55,7 +55,7 @@ def route(
 
     how = schedule("moe/routing/router", tokens=n_tokens, d_hidden=d_hidden)
     logits = empty(how["slices"], n_tokens, n_experts, dtype=torch.float32)
-    _routing.router.get(
+    _router.router.get(
         n_experts=n_experts, d_hidden=d_hidden, dtype=dtype_name(hidden), **how
     )(hidden, router_w, logits)  # fmt: skip
 
@@ -65,18 +65,18 @@ def route(
     pair_row, source_row = empty(n_tokens, top_k), empty(blocks * block_token)
     static = {"n_experts": n_experts, "top_k": top_k, "block_t": block_t, "threads": threads}
     if n_tokens <= block_t:
-        select = _routing.select.get(block_token=block_token, every=every, **static)
+        select = _sort.select.get(block_token=block_token, every=every, **static)
         select(logits, weights, pair_row, source_row, *groups)
     else:
         chunks = -(-n_tokens // block_t)
         ids, rank = empty(n_tokens, top_k), empty(n_tokens, top_k)
         counts, totals = empty(chunks, n_experts), empty(n_experts)
-        _routing.choose.get(**static)(logits, ids, weights, rank, counts)
+        _sort.choose.get(**static)(logits, ids, weights, rank, counts)
         block_e = min(32, 1 << (n_experts - 1).bit_length())
-        _routing.scan.get(n_experts=n_experts, block_e=block_e, parts=threads // block_e)(
+        _sort.scan.get(n_experts=n_experts, block_e=block_e, parts=threads // block_e)(
             counts, totals
         )
-        place = _routing.place.get(block_token=block_token, **static)
+        place = _sort.place.get(block_token=block_token, **static)
         place(ids, rank, counts, totals, pair_row, source_row, *groups)
     return Routing(weights, pair_row, source_row, groups)
 

@@ -13,10 +13,18 @@ NO_BLOCK = -1.0  # below every importance: the candidate is used up or does not 
 SCRATCH_BYTES = 64 << 20  # for importances; queries go through in chunks that fit
 
 
-@program(writes=("Importance",), pass_configs=FAST_MATH)
-def importances(
-    D, *, dtype, group, dim, kernel, stride, block, block_m, block_n, threads, stages
-):
+# Producer warps of TileLang 0.1.15 would run ahead into the next key tile and overwrite k_s, which
+# is filled outside the pipelined loop, while the others still multiply by it.
+ONE_ROLE = {**FAST_MATH, "tl.disable_warp_specialized": True}
+
+
+def power_of_two(value):
+    """The smallest one that is at least `value`."""
+    return 1 << (value - 1).bit_length()
+
+
+@program(writes=("Importance",), pass_configs=ONE_ROLE)
+def importances(D, *, dtype, group, dim, kernel, stride, block, block_m, block_n, threads, stages):
     """Importance of each block for the queries [t0, t0 + C) and each KV head.
 
     (Q [B, N, HQ, dim], MeanK [B, W, H, dim], Lse [B, HQ, N], Importance [B, C, H, blocks], scale,
@@ -26,8 +34,7 @@ def importances(
     half = D.dtype(dtype)
     ratio = block // stride  # windows that start in a block
     halo = kernel // stride - 1  # windows before them that reach into it
-    while block_n < max(ratio, halo):
-        block_n *= 2
+    block_n = max(block_n, power_of_two(max(ratio, halo)))
     tile_blocks = block_n // ratio
     B, N, H, HQ, W, C, blocks = (
         T.dynamic(name)
@@ -105,8 +112,7 @@ def best(D, *, block, top_k, tile, threads):
     the best so far join; top_k rounds of arg-max over a tile give the new best. Indices are kept
     in fp32, exact below 2^24, so that one kind of reduction serves both.
     """
-    while tile < 2 * top_k:
-        tile *= 2
+    tile = max(tile, 2 * power_of_two(top_k))
     fresh = tile - top_k  # candidates that a tile brings along
     B, C, N, H, blocks = (
         T.dynamic(name) for name in ("batch", "chunk", "seqlen", "kv_heads", "blocks")

@@ -1,4 +1,4 @@
-"""Branches of `full` beside the selected one: compressed keys and values, and the sliding window."""
+"""Branches of `full` beside the selected one: compressed keys and the sliding window."""
 
 import tilelang.language as T
 import torch
@@ -82,7 +82,7 @@ def _build(
                 (block_m, block_n), half
             )
             gate = D.alloc_fragment((block_m,), "float32")
-            state = _tile.State(D, block_m, dim)
+            state = _tile.allocate(D, block_m, dim)
 
             # The last queries see the most keys: their tiles start first.
             t0 = (T.ceildiv(N, block_m) - 1 - reverse) * block_m
@@ -92,11 +92,12 @@ def _build(
                 q_s[i, j] = T.if_then_else(t0 + i < N, Q[b, t0 + i, h, j], 0)
             _tile.clear(state)
             for step in D.pipelined(T.ceildiv(end, block_n) - begin, stages):
-                _tile.load(K, V, k_s, v_s, b, (begin + step) * block_n, h // group, tma)
+                n0 = (begin + step) * block_n
+                _tile.load(K, V, k_s, v_s, b, n0, h // group, tma)
                 T.clear(scores)
                 D.gemm(q_s, k_s, scores, transpose_B=True, policy=T.GemmWarpPolicy.FullRow)
                 for i, j in D.parallel(block_m, block_n):
-                    after = (begin + step) * block_n + j - seen(t0 + i, kernel, stride)  # < 0: in sight
+                    after = n0 + j - seen(t0 + i, kernel, stride)  # < 0: in sight
                     visible = (after < 0) & (after >= -window) if sliding else after < 0
                     scores[i, j] = T.if_then_else(
                         visible, scores[i, j] * scale, -T.infinity("float32")

@@ -25,6 +25,7 @@ def _build(
     if not D.is_cpu:
         keys = _up(keys, 16)
     per_tile = -(-keys // piece)
+    one_tile = pieces <= per_tile
     by_rows = split == "rows"
     policy = T.GemmWarpPolicy.FullRow if by_rows else T.GemmWarpPolicy.FullCol
 
@@ -46,22 +47,24 @@ def _build(
             # Warps that split the keys each hold some columns of the weights but need all of them
             # for weights @ V, so these go through shared memory; split by rows they stay in place.
             p = (D.alloc_fragment if by_rows else D.alloc_shared)((rows, keys), half)
-            state = _tile.State(D, rows, dim)
+            state = _tile.allocate(D, rows, dim)
             used = T.alloc_var("int32")
 
             limit = t + 1 if causal else N  # keys below it are in sight
 
-            # Pieces after the last block that names a visible key need no work.
-            used = 0
-            for c in T.serial(count):
-                chosen = Blocks[b, t, h, c]
-                if (chosen >= 0) & (chosen < T.ceildiv(limit, block)):
-                    used = (c + 1) * parts
+            if not one_tile:
+                # Tiles after the last block that names a visible key need no work.
+                used = 0
+                for c in T.serial(count):
+                    chosen = Blocks[b, t, h, c]
+                    if (chosen >= 0) & (chosen < T.ceildiv(limit, block)):
+                        used = (c + 1) * parts
 
             for i, j in D.parallel(rows, dim):
                 q_s[i, j] = T.if_then_else(i < group, Q[b, t, h * group + i, j], 0)
             _tile.clear(state)
-            for n in D.pipelined(T.ceildiv(used, per_tile), stages):
+            steps = 1 if one_tile else T.ceildiv(used, per_tile)
+            for n in D.pipelined(steps, 1 if one_tile else stages):
                 for r in range(per_tile):
                     k0 = first_key(Blocks, b, t, h, n * per_tile + r, limit)
                     # Rows at N and beyond are not read but filled with 0.

@@ -5,6 +5,9 @@ maximum starts at a finite floor instead of -inf: a row that has seen no key yet
 weights exp2(-inf - FLOOR) = 0 rather than exp2(-inf + inf) = NaN, and its output is 0.
 """
 
+from dataclasses import dataclass
+from typing import Any
+
 import tilelang.language as T
 
 # exp2 and / as single instructions: their 2 ulp are far below the rounding to half precision.
@@ -23,18 +26,26 @@ FLOOR = -1e30  # below every score that finite half-precision q and k can produc
 TINY = 1e-30  # divisor in place of an empty sum: 0 / TINY = 0
 
 
+@dataclass
 class State:
-    """The running softmax of M rows with outputs of width `dim`: buffers of one program.
+    """The running softmax of M rows: fragments of one program."""
 
-    row_max, row_sum: [M] maximum and sum of weights so far; acc: [M, dim] weights @ V so far.
-    """
+    row_max: Any  # [M], so far
+    new_max: Any  # [M], scratch of `absorb`
+    row_sum: Any  # [M], of weights so far
+    tile_sum: Any  # [M], scratch of `absorb`
+    acc: Any  # [M, D], weights @ V so far
 
-    def __init__(self, D, rows, dim):
-        self.row_max = D.alloc_fragment((rows,), "float32")
-        self.new_max = D.alloc_fragment((rows,), "float32")
-        self.row_sum = D.alloc_fragment((rows,), "float32")
-        self.tile_sum = D.alloc_fragment((rows,), "float32")
-        self.acc = D.alloc_fragment((rows, dim), "float32")
+
+@T.macro
+def allocate(D, rows, dim):
+    """The State of `rows` rows. (Only what a macro assigns by name has a name in device code.)"""
+    row_max = D.alloc_fragment((rows,), "float32")
+    new_max = D.alloc_fragment((rows,), "float32")
+    row_sum = D.alloc_fragment((rows,), "float32")
+    tile_sum = D.alloc_fragment((rows,), "float32")
+    acc = D.alloc_fragment((rows, dim), "float32")
+    return State(row_max, new_max, row_sum, tile_sum, acc)
 
 
 @T.macro

@@ -1,5 +1,8 @@
 """The contest sample's NSA: one CTA per token and KV head walks its keys, 64 threads, 2 stages."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import tilelang.language as T
 import torch
 
@@ -15,18 +18,29 @@ IMPORTANCES = {"block_m": 64, "block_n": 64, "threads": 128, "stages": 1}
 BEST = {"tile": 256, "threads": 64}
 
 
+@dataclass
 class Tiles:
-    """On-chip buffers of one token's query heads and one tile of keys."""
+    """On-chip buffers of one token's query heads, padded to M rows, and one tile of N keys."""
 
-    def __init__(self, D, dtype, group, dim, keys):
-        half = D.dtype(dtype)
-        rows = group if D.is_cpu else -(-group // 16) * 16  # tensor cores take 16 rows
-        self.q = D.alloc_shared((rows, dim), half)
-        self.k = D.alloc_shared((keys, dim), half)
-        self.v = D.alloc_shared((keys, dim), half)
-        self.p = D.alloc_shared((rows, keys), half)
-        self.scores = D.alloc_fragment((rows, keys), "float32")
-        self.softmax = _tile.State(D, rows, dim)
+    q: Any  # [M, D], shared
+    k: Any  # [N, D], shared
+    v: Any  # [N, D], shared
+    p: Any  # [M, N], shared: the weights, rounded for the second product
+    scores: Any  # [M, N], fragment
+    softmax: _tile.State
+
+
+@T.macro
+def allocate(D, dtype, group, dim, keys):
+    half = D.dtype(dtype)
+    rows = group if D.is_cpu else -(-group // 16) * 16  # tensor cores take 16 rows
+    q = D.alloc_shared((rows, dim), half)
+    k = D.alloc_shared((keys, dim), half)
+    v = D.alloc_shared((keys, dim), half)
+    p = D.alloc_shared((rows, keys), half)
+    scores = D.alloc_fragment((rows, keys), "float32")
+    softmax = _tile.allocate(D, rows, dim)
+    return Tiles(q, k, v, p, scores, softmax)
 
 
 def stages(D, keys, dim):
@@ -91,10 +105,12 @@ def attend_blocks(D, *, dtype, group, dim, block, count, causal):
         with D.kernel(N, B * H, threads=THREADS) as (t, bh):
             b = bh // H
             h = bh % H
-            tiles = Tiles(D, dtype, group, dim, keys)
+            tiles = allocate(D, dtype, group, dim, keys)
             limit = t + 1 if causal else N
             start(D, tiles, Q, b, t, h, group)
-            for s in D.pipelined(count, stages(D, keys, dim)):
+            # Two pipelined steps would be unrolled, and TileLang 0.1.15 then puts the reductions'
+            # workspace where `p` is written next, without a barrier between.
+            for s in D.pipelined(count, 0 if count == 2 else stages(D, keys, dim)):
                 chosen = Blocks[b, t, h, s]
                 named = (chosen >= 0) & (chosen < T.ceildiv(limit, block))
                 k0 = T.if_then_else(named, chosen * block, N)  # no key stands at N
@@ -128,14 +144,12 @@ def attend_range(D, *, dtype, group, dim, kernel, stride, window):
         with D.kernel(N, B * H, threads=THREADS) as (t, bh):
             b = bh // H
             h = bh % H
-            tiles = Tiles(D, dtype, group, dim, RANGE_KEYS)
+            tiles = allocate(D, dtype, group, dim, RANGE_KEYS)
             high = T.min(_dense.seen(t, kernel, stride), W)
             low = T.max(high - window, 0) if window > 0 else 0
             first = low // RANGE_KEYS
             start(D, tiles, Q, b, t, h, group)
-            for n in D.pipelined(
-                T.ceildiv(high, RANGE_KEYS) - first, stages(D, RANGE_KEYS, dim)
-            ):
+            for n in D.pipelined(T.ceildiv(high, RANGE_KEYS) - first, stages(D, RANGE_KEYS, dim)):
                 absorb(D, tiles, K, V, b, h, (first + n) * RANGE_KEYS, low, high, scale)
             for i in D.parallel(group):
                 Lse[b, h * group + i, t] = _tile.log_sum(tiles.softmax, i)
@@ -195,8 +209,21 @@ def selected(q, k, v, block_indices, out, *, block_size, softmax_scale, causal):
 
 
 def full(
-    q, k, v, g_cmp, g_slc, g_swa, out, chosen,
-    *, block_size, top_k, window, cmp_kernel, cmp_stride, softmax_scale,
+    q,
+    k,
+    v,
+    g_cmp,
+    g_slc,
+    g_swa,
+    out,
+    chosen,
+    *,
+    block_size,
+    top_k,
+    window,
+    cmp_kernel,
+    cmp_stride,
+    softmax_scale,
 ):
     """Each branch for itself, token by token, then the gated sum of their outputs."""
     # q, out: [B, T, HQ, D]   k, v: [B, T, H, D]   gates: [B, T, HQ]   chosen: [B, T, H, top_k]
@@ -212,8 +239,16 @@ def full(
     mean_k, mean_v = _dense.mean_windows(k, v, dtype, **cmp, use=MEANS)
     attend_range.get(**heads, **cmp, window=0)(q, mean_k, mean_v, o_cmp, lse, scale)
     _blocks.choose(
-        q, mean_k, lse, chosen, scale,
-        block=block_size, use=IMPORTANCES, use_best=BEST, **heads, **cmp,
+        q,
+        mean_k,
+        lse,
+        chosen,
+        scale,
+        block=block_size,
+        use=IMPORTANCES,
+        use_best=BEST,
+        **heads,
+        **cmp,
     )
     # The window's log-sum-exp is of no use, nor is the compressed keys' any longer.
     attend_range.get(**heads, kernel=1, stride=1, window=window)(q, k, v, o_swa, lse, scale)

@@ -17,8 +17,21 @@ def selected(q, k, v, block_indices, out, *, block_size, softmax_scale, causal):
 
 
 def full(
-    q, k, v, g_cmp, g_slc, g_swa, out, chosen,
-    *, block_size, top_k, window, cmp_kernel, cmp_stride, softmax_scale,
+    q,
+    k,
+    v,
+    g_cmp,
+    g_slc,
+    g_swa,
+    out,
+    chosen,
+    *,
+    block_size,
+    top_k,
+    window,
+    cmp_kernel,
+    cmp_stride,
+    softmax_scale,
 ):
     """All three branches; each adds its gated part to `out` (DESIGN.md, "full")."""
     # q, out: [B, T, HQ, D]   k, v: [B, T, H, D]   gates: [B, T, HQ]   chosen: [B, T, H, top_k]
@@ -37,7 +50,14 @@ def full(
     attend = _dense.sliding.get(**heads, window=window, **use)
     attend(q, k, v, g_swa, out, scale)
     _blocks.choose(
-        q, mean_k, lse, chosen, scale, block=block_size, **heads, **cmp,
+        q,
+        mean_k,
+        lse,
+        chosen,
+        scale,
+        block=block_size,
+        **heads,
+        **cmp,
         use=schedule("nsa/portable/importances", dim=D),
         use_best=schedule("nsa/portable/best", top_k=top_k),
     )
@@ -52,6 +72,11 @@ def _program(attend, q, k, blocks, block_size, causal):
     keys = count * block_size
     use = schedule("nsa/portable/selected", group=group, dim=D, keys=keys, block_size=block_size)
     return attend.get(
-        dtype=DTYPES[q.dtype], group=group, dim=D, block=block_size, count=count, causal=causal,
+        dtype=DTYPES[q.dtype],
+        group=group,
+        dim=D,
+        block=block_size,
+        count=count,
+        causal=causal,
         **use,
     )

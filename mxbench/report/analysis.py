@@ -55,8 +55,7 @@ def _limit(limit: str, some: list[Measured], bounded: list[Measured], t: Texts) 
         n=len(some),
         total=len(bounded),
         sizes=_sizes(some, bounded, t),
-        low=numbers.amount(min(work), unit),
-        high=numbers.amount(max(work), unit),
+        work=span(numbers.amount(min(work), unit), numbers.amount(max(work), unit)),
         share=span(percent(min(shares)), percent(max(shares))),
     )
 
@@ -66,16 +65,15 @@ def _sizes(some: Sequence[Measured], among: Sequence[Measured], t: Texts) -> str
     names = dict.fromkeys(name for m in among for name in m.record.params)
     found = []
     for name in names:
-        if len({_number(m, name) for m in among}) > 1:
-            values = [v for m in some if (v := _number(m, name)) is not None]
-            if values:
-                found.append(f"{name} {span(f'{min(values):g}', f'{max(values):g}')}")
+        if len(set(_numbers(among, name))) > 1 and (values := _numbers(some, name)):
+            found.append(f"{name} {span(f'{min(values):g}', f'{max(values):g}')}")
     return t.listed(found) or t("sizes_all")
 
 
-def _number(m: Measured, name: str) -> float | None:
-    value = m.record.params.get(name)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+def _numbers(group: Sequence[Measured], name: str) -> list[float]:
+    """The values of a numeric parameter among the cases that have it."""
+    values = [m.record.params.get(name) for m in group]
+    return [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
 
 
 def _trend(group: Sequence[Measured], t: Texts) -> list[str]:
@@ -101,9 +99,11 @@ def _extremes(group: Sequence[Measured], t: Texts) -> list[str]:
     if len(bounded) > 1:
         worst = bounded[: min(NAMED, len(bounded) - 1)]
         found.append(t("gaps", list=t.listed([t("gap", **_gap(m)) for m in worst])))
-    above = sum(m.limit == "memory" and (m.share or 0) > 1 for m in bounded)
+    above = [m for m in bounded if (m.share or 0.0) > 1]
     if above:
-        found.append(t("above_floor", n=above))
+        sources = dict.fromkeys(t.peaks(m.record.bound.peaks) for m in above if m.record.bound)
+        peaks = t.listed(list(sources))
+        found.append(t("above_floor", n=len(above), total=len(bounded), peaks=peaks))
     return found
 
 
@@ -144,7 +144,7 @@ def _interval(m: Measured) -> dict[str, str]:
 def _launch(group: Sequence[Measured], t: Texts) -> list[str]:
     if not (bound := [m for m in group if (m.timing.launch or 0) >= HOST_BOUND * m.mean]):
         return []
-    return [t("host_bound", n=len(bound), limit=f"{100 * HOST_BOUND:g} %")]
+    return [t("host_bound", n=len(bound), total=len(group), limit=f"{100 * HOST_BOUND:g} %")]
 
 
 def _graph(group: Sequence[Measured], t: Texts) -> list[str]:
@@ -154,8 +154,8 @@ def _graph(group: Sequence[Measured], t: Texts) -> list[str]:
         return []
     _, m = found[0]
     figures = {"eager": time_text(m.mean), "graph": time_text(m.timing.graph or 0.0)}
-    limit = f"{100 * NOTABLE_CHANGE:g} %"
-    return [t("graph_gain", n=len(found), limit=limit, case=m.record.case, **figures)]
+    figures |= {"limit": f"{100 * NOTABLE_CHANGE:g} %", "case": m.record.case}
+    return [t("graph_gain", n=len(found), total=len(group), **figures)]
 
 
 def _cold(group: Sequence[Measured], t: Texts) -> list[str]:
@@ -168,8 +168,8 @@ def _cold(group: Sequence[Measured], t: Texts) -> list[str]:
         "warm": time_text(m.timing.median or 0.0),
         "cold": time_text(m.timing.cold_l2 or 0.0),
     }
-    limit = f"{100 * NOTABLE_CHANGE:g} %"
-    return [t("cold", n=len(found), limit=limit, case=m.record.case, **figures)]
+    figures |= {"limit": f"{100 * NOTABLE_CHANGE:g} %", "case": m.record.case}
+    return [t("cold", n=len(found), total=len(group), **figures)]
 
 
 def _changes(
@@ -206,4 +206,4 @@ def _speedup(group: Sequence[Measured], t: Texts) -> list[str]:
         return [*found, t("none_slower")]
     named = [t("slower_item", case=m.record.case, value=ratio(v)) for v, m in slower[:NAMED]]
     more = [t("and_more", n=len(slower) - NAMED)] if len(slower) > NAMED else []
-    return [*found, t("slower", n=len(slower), list=t.listed([*named, *more]))]
+    return [*found, t("slower", n=len(slower), total=len(pairs), list=t.listed([*named, *more]))]

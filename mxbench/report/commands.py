@@ -32,6 +32,8 @@ def perf(lines: Iterable[Coverage], catalog: Catalog) -> list[str]:
     for line in others:
         beside = (line.op, line.suite) in paired
         more = rule + (["--baseline", catalog.baseline] if beside else [])
+        if {r.timing.mode for r in line.records if r.timing} == {"graph"}:
+            more += ["--mode", "graph"]
         commands += _commands([line], catalog, "perf", more)
     return commands + _commands(alone, catalog, "perf", rule)
 

@@ -7,13 +7,14 @@ from typing import Any
 from . import numbers
 from .figures import FAINT, INK, legend, log_axis, place
 from .measured import mean_speedup
-from .picture import Picture, short_labels
+from .picture import Look, Picture, short_labels
 
 FEW = 40
 """Cases that fit one chart as rows."""
 ROW = 0.215  # inches
 COLUMN = 0.72  # inches
 MOST_COLUMNS = 3
+LEAST_WIDTH = 3.6  # inches of the axes
 
 
 def draw_latency(picture: Picture) -> Any:
@@ -31,7 +32,8 @@ def draw_latency(picture: Picture) -> Any:
     axes.set_xlabel(picture.pen.t("axis_time"))
     _bars(axes, picture, at, floors)
     for i, kernel in enumerate(columns):
-        _column(axes, picture, at, kernel, i)
+        words = {at[m.record.case]: numbers.time_text(m.mean) for m in picture.of(kernel)}
+        _column(axes, words, picture.look(kernel).colour, i)
     legend(made, [*map(picture.handle, picture.kernels), *([_floor(picture)] if floors else [])])
     return made
 
@@ -44,19 +46,19 @@ def _bars(axes: Any, picture: Picture, at: dict[str, float], floors: dict[str, f
         axes.plot([min(times), max(times)], [y, y], "-", color=FAINT, lw=1.2, zorder=1)
 
 
-def _column(axes: Any, picture: Picture, at: dict[str, float], kernel: str, place: int) -> None:
-    """A kernel's times in words, in its colour, right of the axes."""
-    for m in picture.of(kernel):
+def _column(axes: Any, words: dict[float, str], colour: str, place: int) -> None:
+    """Words for the rows, in a kernel's colour, right of the axes: height -> words."""
+    for y, text in words.items():
         axes.annotate(
-            numbers.time_text(m.mean),
-            (1, at[m.record.case]),
+            text,
+            (1, y),
             (72 * COLUMN * (place + 1), 0),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             ha="right",
             va="center",
             fontsize=7.5,
-            color=picture.look(kernel).colour,
+            color=colour,
             annotation_clip=False,
         )
 
@@ -70,20 +72,22 @@ def _floor(picture: Picture) -> Any:
 
 def draw_speedups(picture: Picture) -> Any:
     """Speed-up of every case as a stem from 1, below 1 hollow, with the geometric mean."""
-    made, axes, at = _rows(picture, room=0.75)
     kernels = [k for k in picture.kernels if any(m.speedup for m in picture.of(k))]
-    step = 0.5 / len(kernels)
+    made, axes, at = _rows(picture, room=0.12 + COLUMN * len(kernels[:MOST_COLUMNS]))
+    step = 0.44 / len(kernels)
     means = []
     for i, kernel in enumerate(kernels):
-        look = picture.look(kernel)
+        look, group = picture.look(kernel), [m for m in picture.of(kernel) if m.speedup]
         shift = (i - (len(kernels) - 1) / 2) * step
-        for m in picture.of(kernel):
-            if m.speedup is not None:
-                _stem(axes, m.speedup, at[m.record.case] + shift, look.colour, look.marker)
-        mean = mean_speedup(picture.of(kernel))
+        for m in group:
+            _stem(axes, m.speedup or 1, at[m.record.case] + shift, look)
+        mean = mean_speedup(group) or 1
         axes.axvline(mean, color=look.colour, lw=1, ls=(0, (4, 3)), zorder=1)
-        label = f"{kernel}: {picture.pen.t('geometric', value=numbers.ratio(mean or 0))}"
+        label = f"{kernel}: {picture.pen.t('geometric', value=numbers.ratio(mean))}"
         means.append(picture.handle(kernel, label=picture.pen.safe(label)))
+        if i < MOST_COLUMNS:
+            words = {at[m.record.case]: numbers.ratio(m.speedup or 1) for m in group}
+            _column(axes, words, look.colour, i)
     speedup_axis(axes.xaxis, [m.speedup for m in picture.timed if m.speedup])
     axes.axvline(1, color=INK, lw=1.1, zorder=2)
     axes.set_xlabel(picture.pen.t("axis_speedup"))
@@ -91,21 +95,18 @@ def draw_speedups(picture: Picture) -> Any:
     return made
 
 
-def _stem(axes: Any, value: float, y: float, colour: str, marker: str) -> None:
-    face = colour if value >= 1 else "white"
-    axes.plot([1, value], [y, y], "-", color=colour, lw=1.3, alpha=0.55)
-    axes.plot([value], [y], marker, color=colour, mfc=face, zorder=3)
-    side, align = (7, "left") if value >= 1 else (-7, "right")
-    axes.annotate(numbers.ratio(value), (value, y), (side, 0), textcoords="offset points",
-                  va="center", ha=align, fontsize=7.5, color=INK)  # fmt: skip
+def _stem(axes: Any, value: float, y: float, look: Look) -> None:
+    face = look.colour if value >= 1 else "white"
+    axes.plot([1, value], [y, y], "-", color=look.colour, lw=1.3, alpha=0.55)
+    axes.plot([value], [y], look.marker, color=look.colour, mfc=face, zorder=3)
 
 
 def speedup_axis(axis: Any, values: list[float]) -> None:
-    """A log axis that holds the values and 1, with room for their labels."""
+    """A log axis that holds the values and 1."""
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     low, high = min(*values, 1.0), max(*values, 1.0)
-    margin = max(1.06, (high / low) ** 0.12)
+    margin = max(1.04, (high / low) ** 0.06)
     log_axis(axis, low / margin, high * margin)
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
@@ -117,10 +118,10 @@ def _rows(picture: Picture, room: float) -> tuple[Any, Any, dict[str, float]]:
     at = {case: float(i) for i, case in enumerate(labels)}
     more = [picture.pen.t("common", list=common)] if common else []
     height = 1.4 + 0.145 * len(more) + ROW * max(len(at), 3)
-    made = picture.figure(7.6, height, more)
+    left = 0.3 + 0.066 * max(len(label) for label in labels.values())
+    made = picture.figure(max(7.6, left + LEAST_WIDTH + room), height, more)
     axes = made.add_subplot()
-    longest = max(len(label) for label in labels.values())
-    place(made, picture.caption_lines + len(more), left=0.3 + 0.066 * longest, right=room)
+    place(made, picture.caption_lines + len(more), left=left, right=room)
     axes.set_yticks(list(at.values()), [picture.pen.safe(label) for label in labels.values()],
                     fontsize=8)  # fmt: skip
     axes.set_ylim(len(at) - 0.4, -0.6)

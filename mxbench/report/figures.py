@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ BASELINE_COLOUR = "#7F7F7F"
 INK, FAINT = "#222222", "#BBBBBB"
 MARKERS = ("o", "^", "D", "v", "P", "X")
 BASELINE_MARKER = "s"
+
+TICK_WIDTH, TICK_HEIGHT = 0.42, 0.24  # inches a tick's number needs
 
 LATIN = "DejaVu Sans"  # comes with matplotlib
 CJK = (
@@ -139,37 +143,42 @@ def legend(made: Any, handles: Sequence[Any]) -> None:
 
 
 def log_axis(axis: Any, low: float, high: float) -> None:
-    """A log axis from `low` to `high` with plain numbers on ticks at 1, 2, 5 or powers of ten."""
+    """A log axis from `low` to `high`, as many round numbers on its ticks as have room."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
     axes = axis.axes
+    place, (width, height) = axes.get_position(), axes.figure.get_size_inches()
     if axis is axes.xaxis:
         axes.set_xscale("log")
         axes.set_xlim(low, high)
+        room = TICK_WIDTH / (place.width * width)
     else:
         axes.set_yscale("log")
         axes.set_ylim(low, high)
-    axis.set_major_locator(FixedLocator(log_ticks(low, high)))
+        room = TICK_HEIGHT / (place.height * height)
+    axis.set_major_locator(FixedLocator(log_ticks(low, high, room)))
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-_DIGITS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
+_DIGITS = (
+    (1,),
+    (1, 3),
+    (1, 2, 5),
+    (1, 2, 3, 5),
+    (1, 1.5, 2, 3, 5, 7),
+    (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8),
+)
 
 
-def log_ticks(low: float, high: float, most: int = 9) -> list[float]:
-    """Round numbers from `low` to `high`, at most `most`, as dense as that allows."""
+def log_ticks(low: float, high: float, room: float) -> list[float]:
+    """Round numbers from `low` to `high`, as dense as `room`, a share of the axis, allows."""
     found: list[float] = []
-    for digits in (
-        (1,),
-        (1, 3),
-        (1, 2, 5),
-        (1, 1.5, 2, 3, 5, 7),
-        (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7),
-    ):
-        ticks = [d * 10.0**e for e in range(-9, 13) for d in digits]
-        denser = [float(f"{x:.6g}") for x in ticks if low <= x <= high]
-        if len(denser) > most:
+    for digits in _DIGITS:
+        ticks = [float(f"{d * 10.0**e:.6g}") for e in range(-9, 13) for d in digits]
+        denser = [x for x in ticks if low <= x <= high]
+        gaps = [math.log(b / a) / math.log(high / low) for a, b in itertools.pairwise(denser)]
+        if min(gaps, default=1) < room:
             break
         found = denser
     return found

@@ -74,6 +74,8 @@ class Timings:
     by_key: dict[tuple[str, str, str], tuple[Measured, ...]]
     """(op, suite, kernel) -> its timings, in the suite's order."""
     superseded: int
+    replays: int
+    """Timings of mode `graph` that are left out, as the same case was timed call by call too."""
     other_rules: dict[str, int]
     """Timings under other rules, which are left out: rule -> how many."""
     cpu: int
@@ -103,16 +105,19 @@ def timings(device: Device, catalog: Catalog) -> Timings:
             others[name] = others.get(name, 0) + 1
     # A passed record without a time is a check's; it says nothing about a time.
     kept, superseded = device.newest(
-        case_key,
+        lambda r: (case_key(r), _replayed(r)),
         lambda r: r.rule == rule and not is_cpu(r) and (r.timing is not None or not r.passed),
     )
-    suites = {(r.op, r.suite) for r in kept if r.timing is not None}
-    lines = coverages([r for r in kept if (r.op, r.suite) in suites], catalog)
+    called = {case_key(r) for r in kept if not _replayed(r)}
+    headlines = [r for r in kept if not (_replayed(r) and case_key(r) in called)]
+    suites = {(r.op, r.suite) for r in headlines if r.timing is not None}
+    lines = coverages([r for r in headlines if (r.op, r.suite) in suites], catalog)
     own = [line for line in lines if not line.parts]
     return Timings(
         found=tuple(lines),
         by_key={(c.op, c.suite, c.kernel): _measured(c, own, catalog.baseline) for c in own},
         superseded=superseded,
+        replays=len(kept) - len(headlines),
         other_rules=others,
         cpu=sum(is_cpu(r) for r in timed),
     )
@@ -134,8 +139,14 @@ def _measured(line: Coverage, lines: Sequence[Coverage], baseline: str) -> tuple
     )
 
 
-def _case(record: Record) -> tuple[str, str, str]:
-    return record.case, record.dtype, str(sorted(record.params.items()))
+def _case(record: Record) -> tuple[object, ...]:
+    """What a kernel's and the baseline's time must share to be compared."""
+    return record.case, record.dtype, repr(sorted(record.params.items())), _replayed(record)
+
+
+def _replayed(record: Record) -> bool:
+    """Whether its headline is a CUDA graph's replay: not what the rule times."""
+    return record.timing is not None and record.timing.mode == "graph"
 
 
 def speedups(group: Sequence[Measured]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,6 +70,8 @@ def nothing(context: Context) -> str:
 def _left_out(found: Timings, t: Texts) -> list[str]:
     """What is not on the page: timings of a CPU, and of other rules."""
     cpu = [t("cpu_excluded", n=found.cpu)] if found.cpu else []
+    if found.replays:
+        cpu.append(t("replays", n=found.replays))
     return cpu + [t("other_rule", n=n, rule=rule) for rule, n in sorted(found.other_rules.items())]
 
 
@@ -204,16 +207,18 @@ def _suite(
 
 def _remarks(timed: Sequence[Measured], t: Texts) -> list[str]:
     """The timer's own notes, each with the cases it is about."""
-    notes: dict[str, list[str]] = {}
+    notes: dict[str, list[tuple[str, str]]] = {}  # alike but for their figures -> (note, case)
     for m in timed:
-        own = [m.timing.graph_note, m.timing.kernel_only_note, *m.timing.notes]
-        for note in own:
+        for note in (m.timing.graph_note, m.timing.kernel_only_note, *m.timing.notes):
             if note:
-                notes.setdefault(note, []).append(f"{m.record.case} {m.record.kernel}")
-    return [
-        t("timing_note", note=escape(note), n=len(names), names=parts.shown(names, t))
-        for note, names in notes.items()
-    ]
+                case = f"{m.record.case} {m.record.kernel}"
+                notes.setdefault(re.sub(r"\d[\d.e+-]*", "…", note), []).append((note, case))
+    found = []
+    for alike, group in notes.items():
+        note = group[0][0] if len(group) == 1 else alike
+        names = parts.shown([case for _, case in group], t)
+        found.append(t("timing_note", note=escape(note), n=len(group), names=names))
+    return found
 
 
 def _schedules(timed: Sequence[Measured], t: Texts) -> list[str]:

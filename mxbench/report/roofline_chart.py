@@ -9,12 +9,15 @@ from typing import Any
 
 from ..roofline import Rates, peaks_of, profile_of
 from . import numbers
-from .figures import FAINT, INK, legend, log_axis, place
+from .figures import INK, legend, log_axis, place
 from .measured import Measured
 from .picture import Picture
 
 Roofs = tuple[float | None, float | None]
 """(TFLOP/s, GB/s), either of which may be unknown."""
+
+ROOF: dict[str, Any] = {"color": INK, "lw": 1.4}
+SHEET: dict[str, Any] = {"color": "#999999", "lw": 1.2, "ls": ":"}
 
 
 def roofs(timed: Sequence[Measured], device: str) -> Roofs:
@@ -45,7 +48,7 @@ def _profile_rates(timed: Sequence[Measured], device: str) -> Rates | None:
 
 def draw(picture: Picture) -> Any:
     """Every timing as a point under the roofs; the data sheet's roofs dotted, where they differ."""
-    made = picture.figure(7.6, 4.8)
+    made = picture.figure(7.6 + max(0, len(picture.kernels) - 2), 4.8)  # the legend is one row
     axes = made.add_subplot()
     place(made, picture.caption_lines, left=0.75, right=0.35)
     bounded = [m for m in picture.timed if m.record.bound and m.record.work.bytes]
@@ -58,20 +61,25 @@ def draw(picture: Picture) -> Any:
     low, high = _limits(bounded, used)
     log_axis(axes.xaxis, low, high)
     log_axis(axes.yaxis, *_rates(bounded, used, (low, high)))
-    profile = profile_of(device)
-    if profile is not None:
-        sheet = max(profile.theoretical.tflops.values()), profile.theoretical.gbps
-        if sheet != used:
-            _roof(axes, sheet, (low, high), color=FAINT, ls=":", lw=1.2)
-    _roof(axes, used, (low, high), color=INK, lw=1.4)
-    _label_roofs(axes, used, (low, high), picture)
+    handles = [*map(picture.handle, picture.kernels)]
+    _roof(axes, used, (low, high), **ROOF)
+    handles.append(_handle(used, picture, "roof", **ROOF))
+    sheet = _sheet(device)
+    if sheet is not None and sheet != used:
+        _roof(axes, sheet, (low, high), **SHEET)
+        handles.append(_handle(sheet, picture, "sheet", **SHEET))
     axes.set_xlabel(picture.pen.t("axis_intensity"))
     axes.set_ylabel(picture.pen.t("axis_tflops"))
-    sheet_drawn = profile is not None and sheet != used
-    legend(
-        made, [*map(picture.handle, picture.kernels), *([_sheet(picture)] if sheet_drawn else [])]
-    )
+    legend(made, handles)
     return made
+
+
+def _sheet(device: str) -> Roofs | None:
+    """The data sheet's ceilings of a device, if it has a profile."""
+    profile = profile_of(device)
+    if profile is None:
+        return None
+    return max(profile.theoretical.tflops.values()), profile.theoretical.gbps
 
 
 def _intensity(m: Measured) -> float:
@@ -111,20 +119,12 @@ def _roof(axes: Any, peaks: Roofs, limits: tuple[float, float], **style: Any) ->
         axes.plot(limits, [tflops, tflops], zorder=1, **style)
 
 
-def _label_roofs(axes: Any, peaks: Roofs, limits: tuple[float, float], picture: Picture) -> None:
-    tflops, gbps = peaks
-    low, high = limits
-    t = picture.pen.t
-    if tflops:
-        axes.annotate(t("roof_compute", value=numbers.significant(tflops, 3)), (high, tflops),
-                      (-4, -11), textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
-    if gbps:
-        at = low * (high / low) ** 0.03
-        axes.annotate(t("roof_memory", value=numbers.significant(gbps, 3)), (at, gbps * at / 1e3),
-                      (8, -6), textcoords="offset points", ha="left", fontsize=8)  # fmt: skip
-
-
-def _sheet(picture: Picture) -> Any:
+def _handle(peaks: Roofs, picture: Picture, key: str, **style: Any) -> Any:
+    """A roof's entry in the legend: its name, if it has one, and its peaks."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], color=FAINT, ls=":", lw=1.2, label=picture.pen.t("sheet"))
+    tflops, gbps = peaks
+    figures = [f"{numbers.significant(tflops)} TFLOP/s"] if tflops else []
+    figures += [f"{numbers.significant(gbps)} GB/s"] if gbps else []
+    label = picture.pen.t(key, peaks=picture.pen.t.listed(figures))
+    return Line2D([], [], label=label, **style)

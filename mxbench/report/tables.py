@@ -24,11 +24,16 @@ def time_table(timed: Sequence[Measured], unit: Unit, t: Texts) -> str:
     kept = [name for name in TIMES if any(row[name] != ABSENT for row in cells)]
     heads = [t("case"), t("kernel"), t("repeat"), *(t(name) for name in kept)]
     rows = [
-        [f"`{m.record.case}`", escape(m.record.kernel), str(m.timing.repeat)]
-        + [row[name] for name in kept]
+        [f"`{m.record.case}`", _kernel(m), str(m.timing.repeat)] + [row[name] for name in kept]
         for m, row in zip(timed, cells, strict=True)
     ]
     return table(heads, rows, [TEXT, TEXT, NUMBER, *[NUMBER] * len(kept)])
+
+
+def _kernel(m: Measured) -> str:
+    """The kernel, with the way it was timed if that is not by calls."""
+    mode = m.timing.mode
+    return escape(m.record.kernel if mode == "eager" else f"{m.record.kernel} ({mode})")
 
 
 def _times(m: Measured, unit: Unit) -> dict[str, str]:
@@ -56,7 +61,7 @@ def rate_table(timed: Sequence[Measured], unit: Unit, t: Texts) -> str:
     rows = [
         [
             f"`{m.record.case}`",
-            escape(m.record.kernel),
+            _kernel(m),
             unit.text(m.mean),
             numbers.significant(m.tflops, 3),
             numbers.significant(m.gbps, 3),

@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -36,6 +37,9 @@ WORKER_ENVIRONMENT = {
     # in the fork server would make CUDA unusable for every worker; asking NVML does not.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     "TILELANG_PRINT_ON_COMPILATION": "0",
+    # By default torch's threads spin while they wait for each other. Where other processes want
+    # the cores too, a tiny operation then takes a scheduler's time slice instead of microseconds.
+    "OMP_WAIT_POLICY": "passive",
 }
 
 
@@ -65,13 +69,17 @@ def start_process(
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload(PRELOAD)
     ours, theirs = context.Pipe()
     process = context.Process(target=target, args=(theirs, settings), daemon=True)  # type: ignore[attr-defined]  # every start method has it
     try:
-        with _output_to(log), _ctrl_c_ignored():
-            process.start()
+        if method == "forkserver":
+            context.set_forkserver_preload(PRELOAD)
+            with _output_to(log), _ctrl_c_ignored():
+                forkserver.ensure_running()
+            process.start()  # waits for the server's imports, and Ctrl-C may end the wait
+        else:
+            with _output_to(log), _ctrl_c_ignored():
+                process.start()
     except (OSError, EOFError) as error:
         said = tail(log, 0) or "(empty)"
         raise MxbenchError(

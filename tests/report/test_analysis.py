@@ -36,10 +36,10 @@ def at_share(case, share):
 
 def test_it_says_what_limits_which_sizes(analyse):
     text = analyse(*[at_share(c, 0.5) for c in MLA if c.params.batch == 1])
-    assert "4 of 6 cases are limited by memory (kv_ctx 8192–65536; 9.47 MB to 75.5 MB" in text
-    assert "2 of 6 cases are so small that only the launch limits them (kv_ctx 2048–4096" in text
+    assert "Limited by memory: 4 of 6 (kv_ctx 8192–65536; 9.47 MB–75.5 MB moved)" in text
+    assert "only the launch limits them: 2 of 6 (kv_ctx 2048–4096" in text
     assert "compute" not in text
-    assert "2 of 2 cases are limited by compute" in analyse(*[at_share(c, 0.5) for c in MOE])
+    assert "Limited by compute: 2 of 2 " in analyse(*[at_share(c, 0.5) for c in MOE])
 
 
 def test_it_names_the_closest_and_the_farthest_from_the_floor(analyse):
@@ -61,13 +61,13 @@ def test_it_compares_small_and_large_cases_if_there_are_enough(analyse):
 
 def test_faster_than_the_memory_floor_is_explained(analyse):
     text = analyse(*[at_share(c, 1.25) for c in MLA[-2:]])
-    assert "2 cases are faster than their memory floor" in text
+    assert "Faster than the floor: 2 of 2. The floor stands on rates (profile h100" in text
 
 
 def test_a_large_spread_is_named_with_its_interval(analyse):
     wide = changed(s.timed(MOE[0], 18.0), std=3.6, per_call_mean=18.0, ci95=(17.3, 18.7))
     text = analyse(wide, s.timed(MOE[1], 2.4))
-    assert "In 1 of 2 cases the standard deviation exceeds 5 % of the mean" in text
+    assert "Standard deviation above 5 % of the mean: 1 of 2" in text
     assert f"`{MOE[0].name}` (20.0 %, interval 17.30 ms to 18.70 ms)" in text
 
 
@@ -80,15 +80,14 @@ def test_a_small_spread_is_said_to_be_small(analyse):
 def test_host_bound_calls_and_what_a_graph_gains(analyse):
     slow = changed(s.timed(MLA[0], 0.020), launch=0.0195, graph=0.010)
     text = analyse(slow, changed(s.timed(MLA[5], 0.030), graph=0.0295))
-    assert "In 1 cases the launch cost is 90 % of the mean or more" in text
-    assert f"in 1 cases, most in `{MLA[0].name}`: from 20.00 µs to 10.00 µs" in text
+    assert "Launch cost of 90 % of the mean or more: 1 of 2;" in text
+    assert f"or more: 1 of 2, most in `{MLA[0].name}`, from 20.00 µs to 10.00 µs" in text
 
 
 def test_a_cold_l2_that_matters(analyse):
     warm = changed(s.timed(MLA[0], 0.020), median=0.021, cold_l2=0.042)
-    assert f"slower by 10 % or more, most `{MLA[0].name}`: from 21.00 µs to 42.00 µs" in analyse(
-        warm
-    )
+    text = analyse(warm)
+    assert f"cold L2: 1 of 1, most `{MLA[0].name}`, from 21.00 µs to 42.00 µs" in text
     assert "cold L2" not in analyse(s.timed(MLA[0], 0.020))
 
 
@@ -97,7 +96,7 @@ def test_speedups_with_those_below_one(analyse):
     pairs += [s.timed(MOE[1], 4.0), s.timed(MOE[1], 1.0, "baseline")]
     text = analyse(*pairs)
     assert "speed-up over the baseline is 1.00× (2 cases, 0.250× to 4.00×)" in text
-    assert f"1 cases are slower than the baseline: `{MOE[1].name}` (0.250×)" in text
+    assert f"Slower than the baseline: 1 of 2, namely `{MOE[1].name}` (0.250×)" in text
 
 
 def test_no_case_slower_and_a_single_pair(analyse):
@@ -117,5 +116,5 @@ def test_nothing_is_said_without_figures(analyse):
 
 def test_chinese_has_no_spaces_between_sentences(analyse):
     text = analyse(s.timed(MOE[0], 18.0), language="zh")
-    assert text.startswith("1/1 例受计算限制")
+    assert text.startswith("受计算限制：1/1 例")
     assert "。 " not in text

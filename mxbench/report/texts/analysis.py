@@ -4,19 +4,17 @@ from __future__ import annotations
 
 PHRASES = {
     "limit_memory": (
-        "{n}/{total} 例受访存限制（{sizes}；访存量 {low}–{high}），达到下限的 {share}。",
-        "{n} of {total} cases are limited by memory ({sizes}; {low} to {high} moved) and reach "
-        "{share} of the floor.",
+        "受访存限制：{n}/{total} 例（{sizes}；访存量 {work}），达到下限的 {share}。",
+        "Limited by memory: {n} of {total} ({sizes}; {work} moved), at {share} of the floor.",
     ),
     "limit_compute": (
-        "{n}/{total} 例受计算限制（{sizes}；运算量 {low}–{high}），达到下限的 {share}。",
-        "{n} of {total} cases are limited by compute ({sizes}; {low} to {high}) and reach {share} "
-        "of the floor.",
+        "受计算限制：{n}/{total} 例（{sizes}；运算量 {work}），达到下限的 {share}。",
+        "Limited by compute: {n} of {total} ({sizes}; {work}), at {share} of the floor.",
     ),
     "limit_launch": (
-        "{n}/{total} 例小到只受发射延迟限制（{sizes}；访存量 {low}–{high}），达到下限的 {share}。",
-        "{n} of {total} cases are so small that only the launch limits them ({sizes}; {low} to "
-        "{high} moved) and reach {share} of the floor.",
+        "小到只受发射延迟限制：{n}/{total} 例（{sizes}；访存量 {work}），达到下限的 {share}。",
+        "So small that only the launch limits them: {n} of {total} ({sizes}; {work} moved), at "
+        "{share} of the floor.",
     ),
     "sizes_all": ("全部形状", "all shapes"),
     "no_floor": (
@@ -38,9 +36,11 @@ PHRASES = {
         "`{case}` (mean {mean}, floor {floor}, {share})",
     ),
     "above_floor": (
-        "{n} 例快于访存下限：下限假定每个字节都来自显存，而反复调用同一组张量时部分数据在 L2 中。",
-        "{n} cases are faster than their memory floor: it assumes that every byte comes from "
-        "memory, and calls repeated on the same tensors find some of them in the L2.",
+        "快于下限：{n}/{total} 例。下限按可达速率（{peaks}）计算，并假定每个字节都来自显存；"
+        "反复调用同一组张量时，部分数据可能在 L2 中。",
+        "Faster than the floor: {n} of {total}. The floor stands on rates ({peaks}) and assumes "
+        "that every byte comes from memory; calls repeated on the same tensors may find some of "
+        "them in the L2.",
     ),
     "faster_by": (
         "相对基线的加速比几何平均为 {mean}（{n} 例，{low}–{high}），"
@@ -53,8 +53,8 @@ PHRASES = {
         "The speed-up over the baseline is {mean} (`{best}`, the only pair).",
     ),
     "slower": (
-        "{n} 例慢于基线：{list}。",
-        "{n} cases are slower than the baseline: {list}.",
+        "慢于基线：{n}/{total} 例，即 {list}。",
+        "Slower than the baseline: {n} of {total}, namely {list}.",
     ),
     "slower_item": ("`{case}`（{value}）", "`{case}` ({value})"),
     "none_slower": ("没有一例慢于基线。", "None is slower than the baseline."),
@@ -68,28 +68,29 @@ PHRASES = {
         "(largest {most}, `{case}`).",
     ),
     "spread_large": (
-        "{n}/{total} 例的标准差超过均值的 {limit}，最大的是 {list}；"
+        "标准差超过均值的 {limit}：{n}/{total} 例，最大的是 {list}；"
         "这些用例的平均值应连同区间一起看。",
-        "In {n} of {total} cases the standard deviation exceeds {limit} of the mean, most in "
-        "{list}; read their means together with the interval.",
+        "Standard deviation above {limit} of the mean: {n} of {total}, most in {list}; read these "
+        "means together with their intervals.",
     ),
     "spread_item": (
         "`{case}`（{value}，区间 {low}–{high}）",
         "`{case}` ({value}, interval {low} to {high})",
     ),
     "host_bound": (
-        "{n} 例的发射开销达到平均时间的 {limit} 以上，其时间由主机侧调用决定而非内核。",
-        "In {n} cases the launch cost is {limit} of the mean or more: the host's call decides "
-        "their time, not the kernel.",
+        "发射开销达到平均时间的 {limit} 以上：{n}/{total} 例，其时间由主机侧调用决定而非内核。",
+        "Launch cost of {limit} of the mean or more: {n} of {total}; there the host's call decides "
+        "the time, not the kernel.",
     ),
     "graph_gain": (
-        "CUDA Graph 重放在 {n} 例中快 {limit} 以上，最多在 `{case}`：{eager} 降至 {graph}。",
-        "CUDA-graph replay is faster by {limit} or more in {n} cases, most in `{case}`: from "
+        "CUDA Graph 重放快 {limit} 以上：{n}/{total} 例，最多在 `{case}`，"
+        "由 {eager} 降至 {graph}。",
+        "CUDA-graph replay faster by {limit} or more: {n} of {total}, most in `{case}`, from "
         "{eager} to {graph}.",
     ),
     "cold": (
-        "冷 L2 时 {n} 例慢 {limit} 以上，最多在 `{case}`：{warm} 升至 {cold}。",
-        "With a cold L2 {n} cases are slower by {limit} or more, most `{case}`: from {warm} to "
+        "冷 L2 时慢 {limit} 以上：{n}/{total} 例，最多在 `{case}`，由 {warm} 升至 {cold}。",
+        "Slower by {limit} or more with a cold L2: {n} of {total}, most `{case}`, from {warm} to "
         "{cold}.",
     ),
 }

@@ -21,9 +21,8 @@ PHRASES = {
     "floor_mark": ("下限", "floor"),
     "band": ("线：中位数；带：最小至最大", "line: median; band: least to most"),
     "geometric": ("几何平均 {value}", "geometric mean {value}"),
-    "roof_compute": ("{value} TFLOP/s", "{value} TFLOP/s"),
-    "roof_memory": ("{value} GB/s", "{value} GB/s"),
-    "sheet": ("数据手册", "data sheet"),
+    "roof": ("{peaks}", "{peaks}"),
+    "sheet": ("数据手册：{peaks}", "data sheet: {peaks}"),
     "caption": (
         "{device} · 规则 {rule} · {counts} · {clock}",
         "{device} · rule {rule} · {counts} · {clock}",

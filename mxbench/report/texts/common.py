@@ -31,7 +31,7 @@ PHRASES = {
     "incomplete": ("**结果不完整**", "**Incomplete**"),
     "incomplete_line": (
         "{op}/{suite}，内核 `{kernel}`：{total} 个用例中缺 {missing} 个（{names}）",
-        "{op}/{suite}, kernel `{kernel}`: {missing} of {total} cases are missing ({names})",
+        "{op}/{suite}, kernel `{kernel}`: missing {missing} of {total} cases ({names})",
     ),
     "and_more": ("等 {n} 个", "and {n} more"),
     "auto": ("auto（{kernels}）", "auto ({kernels})"),
@@ -41,7 +41,7 @@ PHRASES = {
     ),
     "superseded": (
         "同一用例、内核与设备另有 {n} 条较早的记录，以最新一条为准。",
-        "{n} older records of the same case, kernel and device are superseded by newer ones.",
+        "Older records superseded by newer ones of the same case, kernel and device: {n}.",
     ),
     "several_shas": (
         "内核 `{kernel}` 在 {op}/{suite} 的结果来自 {n} 个不同版本的源码（{shas}），"
@@ -56,8 +56,8 @@ PHRASES = {
     "changed_cases": (
         "{op}/{suite}：{n} 个结果的参数与用例文件不同（命令行改过，或文件已更新）；"
         "结果照列，但不计入通过率。",
-        "{op}/{suite}: {n} results have other parameters than the suite's file (changed on the "
-        "command line, or the file is newer); they are listed, but not in the pass rate.",
+        "{op}/{suite}: results with other parameters than the suite's file (changed on the command "
+        "line, or the file is newer): {n}. They are listed, but not in the pass rate.",
     ),
     "env_python": ("Python", "Python"),
     "env_torch": ("PyTorch", "PyTorch"),
@@ -107,7 +107,7 @@ PHRASES = {
     "cpu_excluded": (
         "{n} 条 CPU 计时不作为性能结论：CPU 上运行内核只为验证正确性，"
         "其耗时不代表任何 GPU 的性能，故不列入本报告。",
-        "{n} CPU timings are left out: a kernel runs on a CPU to verify it, and its time says "
+        "CPU timings left out: {n}. A kernel runs on a CPU to be verified, and its time says "
         "nothing about any GPU's performance.",
     ),
 }

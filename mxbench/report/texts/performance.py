@@ -9,12 +9,18 @@ PHRASES = {
     ),
     "other_rule": (
         "另有 {n} 条计时属于规则 `{rule}`，未列入本页；用 `--rule {rule}` 查看。",
-        "{n} more timings are under rule `{rule}` and not shown; `--rule {rule}` shows them.",
+        "Timings under rule `{rule}`, not shown: {n}. `--rule {rule}` shows them.",
+    ),
+    "replays": (
+        "另有 {n} 条以 CUDA Graph 重放为主要指标的计时未列出："
+        "同一用例也有规则所要求的逐次调用计时。",
+        "Timings with CUDA-graph replay as their headline, not shown: {n}. The same cases were "
+        "timed call by call, as the rule asks.",
     ),
     "protocol": ("测试协议", "Protocol"),
     "rule": ("规则", "rule"),
     "counts": ("预热/重复次数", "warm-up / repeat"),
-    "counts_value": ("{warmup} / {repeat}（{n} 例）", "{warmup} / {repeat} ({n} cases)"),
+    "counts_value": ("{warmup} / {repeat}（{n} 例）", "{warmup} / {repeat} (cases: {n})"),
     "aggregate": ("用例间聚合", "aggregation"),
     "aggregate_mean": ("平均值", "mean"),
     "aggregate_median": ("中位数", "median"),
@@ -22,18 +28,18 @@ PHRASES = {
     "clock_eager": (
         "设备事件包住整个循环，单一流上连续调用；与主机时钟核对（{n} 例）",
         "device events around the whole loop, calls back to back on one stream, checked against "
-        "the host clock ({n} cases)",
+        "the host clock (cases: {n})",
     ),
     "clock_graph": (
         "CUDA Graph 重放，设备事件包住整个循环（{n} 例）",
-        "CUDA-graph replay, device events around the whole loop ({n} cases)",
+        "CUDA-graph replay, device events around the whole loop (cases: {n})",
     ),
-    "clock_other": ("{mode}（{n} 例）", "{mode} ({n} cases)"),
+    "clock_other": ("{mode}（{n} 例）", "{mode} (cases: {n})"),
     "peaks": ("峰值来源", "peaks"),
-    "peaks_value": ("{source}（{n} 例）", "{source} ({n} cases)"),
+    "peaks_value": ("{source}（{n} 例）", "{source} (cases: {n})"),
     "peaks_none": (
-        "无：{n} 例没有下限，因为该设备没有档案也没有实测",
-        "none: {n} cases have no floor, as the device has no profile and was not measured",
+        "无：该设备没有档案也没有实测（{n} 例）",
+        "none, as the device has no profile and was not measured (cases: {n})",
     ),
     "verified": (
         "每个用例先与标准结果比对，通过后才计时；错误的内核没有时间。",
@@ -45,7 +51,7 @@ PHRASES = {
     ),
     "deviating": (
         "{n} 个计时的次数与规则不同，不能直接用于比赛排名：{names}。",
-        "{n} timings have other counts than the rule asks for and cannot be ranked: {names}.",
+        "Timings with other counts than the rule asks for: {n}. They cannot be ranked: {names}.",
     ),
     "timed": ("已计时", "timed"),
     "speedup_mean": ("加速比（几何平均）", "speed-up (geometric mean)"),
@@ -64,8 +70,8 @@ PHRASES = {
     ),
     "pairs_differ": (
         "{op}/{suite}：`{kernel}` 有 {n} 对计时的内核与基线在不同的软件环境中测得。",
-        "{op}/{suite}: {n} pairs of `{kernel}` and baseline were measured in different software "
-        "environments.",
+        "{op}/{suite}: pairs of `{kernel}` and baseline that were measured in different software "
+        "environments: {n}.",
     ),
     "untimed": ("未能计时的用例", "Cases without a time"),
     "parameters": ("参数", "Parameters"),
@@ -111,7 +117,7 @@ PHRASES = {
         "Rates are by the least work and the least bytes of a case; the floor is the largest of "
         "compute, memory and launch time.",
     ),
-    "timing_note": ("{note}（{n} 例：{names}）", "{note} ({n} cases: {names})"),
+    "timing_note": ("{note}（{n} 例：{names}）", "{note} (cases: {n}; {names})"),
     "charts": ("图表", "Charts"),
     "analysis": ("分析", "Analysis"),
     "schedules": ("调度参数", "Schedules"),

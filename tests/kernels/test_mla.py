@@ -1,0 +1,206 @@
+"""mla kernels on the CPU against plain fp64 attention, one query at a time."""
+
+from __future__ import annotations
+
+import importlib
+import math
+
+import pytest
+import torch
+
+from mxbench import kernel as kernels
+from mxbench import workspace
+
+WORKSPACE = workspace.bundled()
+DIALECT = kernels.dialect(WORKSPACE.kernels)
+SCHEDULES = kernels.schedules(WORKSPACE.kernels)
+MODULES = {
+    name: kernels.load(kernels.find(WORKSPACE, "mla", name), WORKSPACE.kernels)
+    for name in ("baseline", "portable")
+}
+COMBINE = importlib.import_module(f"{kernels.PACKAGE}.mla._combine")
+ROUNDING = {torch.float16: 1e-3, torch.bfloat16: 8e-3}
+"""Limit of a row's relative RMS error: two roundings to the dtype, with room."""
+V, QK, PAGE = 512, 576, 64
+SCALE = QK**-0.5
+
+
+@pytest.fixture(autouse=True)
+def _on_cpu():
+    before = DIALECT.current()
+    DIALECT.use(DIALECT.CPU)
+    torch.manual_seed(0)
+    yield
+    DIALECT.use(before)
+
+
+@pytest.fixture(params=MODULES)
+def module(request):
+    return MODULES[request.param]
+
+
+def in_splits(count: int):
+    """Inside, the portable kernel splits the keys `count` ways."""
+    name = "mla/portable/splits"
+    return SCHEDULES.override(
+        name, {**SCHEDULES.table("cpu")[name][-1]["use"], "num_splits": count}
+    )
+
+
+def attention(q: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """q [H, 576] over the keys k [n, 576], in fp64: [H, 512] and log-sum-exp [H]."""
+    if len(k) == 0:
+        return q.new_zeros(len(q), V).double(), q.new_full((len(q),), -math.inf).double()
+    scores = q.double() @ k.double().T * SCALE
+    return scores.softmax(-1) @ k[:, :V].double(), scores.logsumexp(-1)
+
+
+def assert_rows_close(actual: torch.Tensor, wanted: torch.Tensor, dtype: torch.dtype) -> None:
+    assert torch.isfinite(actual).all()
+    error = (actual.double() - wanted).norm(dim=-1)
+    assert (error <= ROUNDING[dtype] * wanted.norm(dim=-1)).all()
+
+
+# ---- dense ----
+
+
+def dense_inputs(batch, heads, keys, dtype=torch.float16):
+    return {
+        "q": torch.randn(batch, heads, V).to(dtype),
+        "q_pe": torch.randn(batch, heads, QK - V).to(dtype),
+        "kv": torch.randn(batch, keys, 1, V).to(dtype),
+        "k_pe": torch.randn(batch, keys, 1, QK - V).to(dtype),
+        "out": torch.full((batch, heads, V), math.nan, dtype=dtype),
+    }
+
+
+def check_dense(module, **tensors):
+    module.dense(*tensors.values(), softmax_scale=SCALE)
+    q = torch.cat([tensors["q"], tensors["q_pe"]], -1)
+    k = torch.cat([tensors["kv"], tensors["k_pe"]], -1)
+    wanted = torch.stack([attention(q[b], k[b, :, 0])[0] for b in range(len(q))])
+    assert_rows_close(tensors["out"], wanted, q.dtype)
+
+
+@pytest.mark.parametrize("dtype", ROUNDING, ids=str)
+@pytest.mark.parametrize(
+    ("batch", "heads", "keys"),
+    [(1, 16, 1), (2, 16, 63), (1, 128, 64), (3, 20, 65), (2, 1, 200)],
+)
+def test_dense_is_attention_over_all_keys(module, batch, heads, keys, dtype):
+    check_dense(module, **dense_inputs(batch, heads, keys, dtype))
+
+
+@pytest.mark.parametrize("splits", [1, 2, 3, 9, 64])
+def test_dense_does_not_depend_on_the_number_of_splits(splits):
+    with in_splits(splits):  # 200 keys are 7 tiles, so 9 and 64 leave splits without a key
+        check_dense(MODULES["portable"], **dense_inputs(2, 16, 200))
+
+
+def test_dense_survives_scores_that_overflow_a_naive_softmax(module):
+    tensors = dense_inputs(1, 16, 100)
+    tensors["q"] *= 64  # scores in the hundreds: exp of them overflows fp32
+    check_dense(module, **tensors)
+
+
+# ---- paged ----
+
+
+def paged_inputs(lengths, q_len, heads, dtype=torch.float16, page=PAGE):
+    """A shuffled cache that is NaN wherever no sequence has a key, and -1 past its pages."""
+    pages = [math.ceil(n / page) for n in lengths]
+    free = torch.randperm(sum(pages) + 3).tolist()
+    cache = torch.full((len(free), page, 1, QK), math.nan)
+    table = torch.full((len(lengths), max(pages) + 1), -1, dtype=torch.int32)
+    for b, (length, count) in enumerate(zip(lengths, pages, strict=True)):
+        own, free = free[:count], free[count:]
+        table[b, :count] = torch.tensor(own, dtype=torch.int32)
+        for i, number in enumerate(own):
+            used = min(page, length - i * page)
+            cache[number, :used] = torch.randn(used, 1, QK)
+    return {
+        "q": torch.randn(len(lengths), q_len, heads, QK).to(dtype),
+        "kv_cache": cache.to(dtype),
+        "block_table": table,
+        "cache_seqlens": torch.tensor(lengths, dtype=torch.int32),
+        "out": torch.full((len(lengths), q_len, heads, V), math.nan, dtype=dtype),
+        "lse": torch.full((len(lengths), heads, q_len), math.nan),
+    }
+
+
+def check_paged(module, causal, **tensors):
+    module.paged(*tensors.values(), softmax_scale=SCALE, causal=causal)
+    q, out, lse = tensors["q"], tensors["out"], tensors["lse"]
+    batch, q_len = q.shape[:2]
+    for b in range(batch):
+        length = int(tensors["cache_seqlens"][b])
+        page = tensors["kv_cache"].shape[1]
+        own = tensors["block_table"][b, : math.ceil(length / page)].long()
+        keys = tensors["kv_cache"][own].flatten(0, 2)[:length]
+        for i in range(q_len):
+            seen = max(0, length - q_len + 1 + i) if causal else length
+            wanted, wanted_lse = attention(q[b, i], keys[:seen])
+            assert_rows_close(out[b, i], wanted, q.dtype)
+            torch.testing.assert_close(lse[b, :, i].double(), wanted_lse, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ROUNDING, ids=str)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("lengths", "q_len", "heads"),
+    [((0, 65, 200), 1, 16), ((1, 64, 130), 2, 16), ((63, 2), 2, 128), ((200, 0, 66), 3, 20)],
+)
+def test_paged_sees_its_own_keys_and_nothing_else(module, lengths, q_len, heads, causal, dtype):
+    check_paged(module, causal, **paged_inputs(lengths, q_len, heads, dtype))
+
+
+@pytest.mark.parametrize("splits", [1, 2, 3, 64])
+def test_paged_does_not_depend_on_the_number_of_splits(splits):
+    with in_splits(splits):
+        check_paged(MODULES["portable"], True, **paged_inputs((200, 0, 1, 66), 2, 16))
+
+
+def test_paged_takes_pages_smaller_than_a_tile(module):
+    check_paged(module, True, **paged_inputs((50, 16, 0), 1, 16, page=16))
+
+
+# ---- both ----
+
+
+def test_other_sizes_do_not_compile_again(module):
+    check_dense(module, **dense_inputs(2, 16, 70))
+    check_paged(module, True, **paged_inputs((70, 3), 2, 16))
+    before = DIALECT.compiled_count()
+    check_dense(module, **dense_inputs(3, 5, 131))
+    check_paged(module, False, **paged_inputs((129,), 1, 24))
+    assert DIALECT.compiled_count() == before
+
+
+def test_several_latent_heads_are_refused(module):
+    tensors = dense_inputs(1, 16, 8)
+    tensors["kv"], tensors["k_pe"] = (tensors[n].repeat(1, 1, 2, 1) for n in ("kv", "k_pe"))
+    with pytest.raises(NotImplementedError, match="one latent KV head"):
+        module.dense(*tensors.values(), softmax_scale=SCALE)
+
+
+def test_pages_below_a_matrix_product_s_tile_are_refused(module):
+    with pytest.raises(NotImplementedError, match="multiple of 16"):
+        check_paged(module, True, **paged_inputs((20,), 1, 16, page=8))
+
+
+# ---- the number of splits ----
+
+RULE = {"per_sm": 1, "start_tiles": 1.5, "merge_tiles": 0.03, "max_splits": 64}
+
+
+def test_one_sequence_fills_the_machine_and_many_do_not_overfill_it():
+    assert COMBINE.choose_splits(1, 32, 132, **RULE) == 32  # a tile each
+    assert COMBINE.choose_splits(8, 128, 132, **RULE) == 16  # one wave of 128 CTAs
+    assert COMBINE.choose_splits(132, 1024, 132, **RULE) == 1
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 40, 130, 500])
+@pytest.mark.parametrize("tiles", [0, 1, 7, 1024])
+def test_the_number_of_splits_stays_within_its_bounds(blocks, tiles):
+    splits = COMBINE.choose_splits(blocks, tiles, 132, **RULE)
+    assert 1 <= splits <= max(1, min(tiles, 64))
