@@ -287,7 +287,7 @@ class Program:
         if _state.asked is not None:
             _state.asked.append((self, static))
             return _skip
-        key = (_state.target, *static.items())
+        key = (_state.target, *static, *static.values())  # cheaper to hash than pairs
         launch = self.cache.get(key)
         if _state.share is not None:
             return self._compile_share(key, static)

@@ -22,6 +22,7 @@ from . import dialect
 
 FOLDER = Path(__file__).parent / "schedules"
 
+_found: dict[tuple[Any, ...], dict[str, Any]] = {}
 _used: dict[str, dict[str, Any]] = {}
 _overrides: dict[str, dict[str, Any]] = {}
 
@@ -59,7 +60,11 @@ def schedule(name: str, **shape: Any) -> dict[str, Any]:
     """
     chosen = _overrides.get(name)
     if chosen is None:
-        chosen = lookup(dialect.current().schedules, name, shape)
+        # Every call of a kernel comes here, so remember: microseconds count against small launches.
+        key = (dialect.current().schedules, name, *shape, *shape.values())
+        chosen = _found.get(key)
+        if chosen is None:
+            chosen = _found[key] = lookup(dialect.current().schedules, name, shape)
     _used[name] = chosen
     return chosen
 

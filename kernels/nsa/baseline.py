@@ -7,15 +7,12 @@ import tilelang.language as T
 import torch
 
 from ..common.dialect import program
+from ..common.schedule import schedule
 from . import _blocks, _dense, _tile
 
 DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
-THREADS = 64
 RANGE_KEYS = 64  # keys of a tile where no block size is given
-# The sample has no choice of blocks: plain sizes for the programs that make it.
-MEANS = {"block_n": 16, "threads": 128}
-IMPORTANCES = {"block_m": 64, "block_n": 64, "threads": 128, "stages": 1}
-BEST = {"tile": 256, "threads": 64}
+SUM_ROWS, SUM_THREADS = 16, 64  # of the gated sum
 
 
 @dataclass
@@ -41,12 +38,6 @@ def allocate(D, dtype, group, dim, keys):
     scores = D.alloc_fragment((rows, keys), "float32")
     softmax = _tile.allocate(D, rows, dim)
     return Tiles(q, k, v, p, scores, softmax)
-
-
-def stages(D, keys, dim):
-    """2, or 1 where two tiles of K and V would take more than half of a C500 block's 64 KiB."""
-    tile_bytes = 2 * keys * dim * 2
-    return 1 if D.target.schedules == "maca-c500" and 2 * tile_bytes > 32 << 10 else 2
 
 
 @T.macro
@@ -84,7 +75,7 @@ def store(D, tiles, Out, b, t, h, group):
 
 
 @program(writes=("Out",), pass_configs=_tile.PER_TOKEN)
-def attend_blocks(D, *, dtype, group, dim, block, count, causal):
+def attend_blocks(D, *, dtype, group, dim, block, count, causal, threads, stages):
     """Out = attention of each token over its blocks.
 
     (Q [B, N, HQ, dim], K, V [B, N, H, dim], Blocks [B, N, H, count] int32, Out like Q, scale)
@@ -102,7 +93,7 @@ def attend_blocks(D, *, dtype, group, dim, block, count, causal):
         Out: T.Tensor((B, N, HQ, dim), half),
         scale: T.float32,
     ):
-        with D.kernel(N, B * H, threads=THREADS) as (t, bh):
+        with D.kernel(N, B * H, threads=threads) as (t, bh):
             b = bh // H
             h = bh % H
             tiles = allocate(D, dtype, group, dim, keys)
@@ -110,7 +101,7 @@ def attend_blocks(D, *, dtype, group, dim, block, count, causal):
             start(D, tiles, Q, b, t, h, group)
             # Two pipelined steps would be unrolled, and TileLang 0.1.15 then puts the reductions'
             # workspace where `p` is written next, without a barrier between.
-            for s in D.pipelined(count, 0 if count == 2 else stages(D, keys, dim)):
+            for s in D.pipelined(count, 0 if count == 2 else stages):
                 chosen = Blocks[b, t, h, s]
                 named = (chosen >= 0) & (chosen < T.ceildiv(limit, block))
                 k0 = T.if_then_else(named, chosen * block, N)  # no key stands at N
@@ -121,7 +112,7 @@ def attend_blocks(D, *, dtype, group, dim, block, count, causal):
 
 
 @program(writes=("Out", "Lse"), pass_configs=_tile.PER_TOKEN)
-def attend_range(D, *, dtype, group, dim, kernel, stride, window):
+def attend_range(D, *, dtype, group, dim, kernel, stride, window, threads, stages):
     """Out = attention of each token over the keys whose windows have ended, and its base-2
     log-sum-exp; with `window` > 0 over the last `window` of them (see _dense.py).
 
@@ -141,7 +132,7 @@ def attend_range(D, *, dtype, group, dim, kernel, stride, window):
         Lse: T.Tensor((B, HQ, N), "float32"),
         scale: T.float32,
     ):
-        with D.kernel(N, B * H, threads=THREADS) as (t, bh):
+        with D.kernel(N, B * H, threads=threads) as (t, bh):
             b = bh // H
             h = bh % H
             tiles = allocate(D, dtype, group, dim, RANGE_KEYS)
@@ -149,7 +140,7 @@ def attend_range(D, *, dtype, group, dim, kernel, stride, window):
             low = T.max(high - window, 0) if window > 0 else 0
             first = low // RANGE_KEYS
             start(D, tiles, Q, b, t, h, group)
-            for n in D.pipelined(T.ceildiv(high, RANGE_KEYS) - first, stages(D, RANGE_KEYS, dim)):
+            for n in D.pipelined(T.ceildiv(high, RANGE_KEYS) - first, stages):
                 absorb(D, tiles, K, V, b, h, (first + n) * RANGE_KEYS, low, high, scale)
             for i in D.parallel(group):
                 Lse[b, h * group + i, t] = _tile.log_sum(tiles.softmax, i)
@@ -165,7 +156,6 @@ def gated_sum(D, *, dtype, dim):
     (Cmp, Swa, Out [R, dim], GCmp, GSlc, GSwa [R])
     """
     half = D.dtype(dtype)
-    rows = 16
     R = T.dynamic("rows")
 
     @T.prim_func
@@ -177,9 +167,9 @@ def gated_sum(D, *, dtype, dim):
         GSlc: T.Tensor((R,), half),
         GSwa: T.Tensor((R,), half),
     ):
-        with D.kernel(T.ceildiv(R, rows), threads=THREADS) as n:
-            for i, j in D.parallel(rows, dim):
-                row = n * rows + i
+        with D.kernel(T.ceildiv(R, SUM_ROWS), threads=SUM_THREADS) as n:
+            for i, j in D.parallel(SUM_ROWS, dim):
+                row = n * SUM_ROWS + i
                 if row < R:
                     Out[row, j] = (
                         product(GCmp[row], Cmp[row, j])
@@ -198,14 +188,17 @@ def product(a, b):
 def selected(q, k, v, block_indices, out, *, block_size, softmax_scale, causal):
     """Each token attends to its selected blocks, one block a step."""
     # q, out: [B, T, HQ, D]   k, v: [B, T, H, D]   block_indices: [B, T, H, S]
-    attend_blocks.get(
+    D = q.shape[3]
+    launch = attend_blocks.get(
         dtype=DTYPES[q.dtype],
         group=q.shape[2] // k.shape[2],
-        dim=q.shape[3],
+        dim=D,
         block=block_size,
         count=block_indices.shape[3],
         causal=causal,
-    )(q, k, v, block_indices, out, softmax_scale * _tile.LOG2E)
+        **schedule("nsa/baseline/attend", tile=block_size * D),
+    )
+    launch(q, k, v, block_indices, out, softmax_scale * _tile.LOG2E)
 
 
 def full(
@@ -236,8 +229,11 @@ def full(
     lse = torch.empty((B, HQ, N), dtype=torch.float32, device=q.device)
     o_cmp, o_swa = torch.empty_like(q), torch.empty_like(q)
 
-    mean_k, mean_v = _dense.mean_windows(k, v, dtype, **cmp, use=MEANS)
-    attend_range.get(**heads, **cmp, window=0)(q, mean_k, mean_v, o_cmp, lse, scale)
+    use = schedule("nsa/baseline/means", dim=D)
+    mean_k, mean_v = _dense.mean_windows(k, v, dtype, **cmp, use=use)
+    use = schedule("nsa/baseline/attend", tile=RANGE_KEYS * D)
+    attend = attend_range.get(**heads, **cmp, window=0, **use)
+    attend(q, mean_k, mean_v, o_cmp, lse, scale)
     _blocks.choose(
         q,
         mean_k,
@@ -245,13 +241,14 @@ def full(
         chosen,
         scale,
         block=block_size,
-        use=IMPORTANCES,
-        use_best=BEST,
+        use=schedule("nsa/baseline/importances", dim=D),
+        use_best=schedule("nsa/baseline/best", top_k=top_k),
         **heads,
         **cmp,
     )
     # The window's log-sum-exp is of no use, nor is the compressed keys' any longer.
-    attend_range.get(**heads, kernel=1, stride=1, window=window)(q, k, v, o_swa, lse, scale)
+    attend = attend_range.get(**heads, kernel=1, stride=1, window=window, **use)
+    attend(q, k, v, o_swa, lse, scale)
     selected(q, k, v, chosen, out, block_size=block_size, softmax_scale=softmax_scale, causal=True)
     flat = [x.view(-1, D) for x in (o_cmp, o_swa, out)]
     gates = [g.view(-1) for g in (g_cmp, g_slc, g_swa)]

@@ -79,7 +79,9 @@ def describe(error: BaseException, folder: Path) -> str:
 def gist(text: str) -> str:
     """A message of a few lines in one; of a long one (a compiler's) the line that tells most."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if len(lines) > 3:
+    if lines and "CUDA error" in lines[0]:
+        lines = lines[:1]  # what follows is torch's general advice
+    elif len(lines) > 3:
         telling = [line for line in lines if _TELLING.search(line)]
         lines = telling[-1:] or lines[-1:]
     joined = " | ".join(lines)

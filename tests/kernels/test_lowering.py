@@ -34,7 +34,7 @@ SHARED_LIMIT = {"sm_80": 163 << 10, "sm_90a": 227 << 10, "gfx942": 64 << 10}
 def representative(op: str) -> list[cases.Case]:
     """Cases whose programs cover the kernels: the contest's, and every contract's real shapes."""
     found = []
-    for suite in ("functional", "judge", "models"):
+    for suite in ("functional", "models"):
         found += cases.load_suite(WORKSPACE, op, suite).cases
     return found
 
