@@ -31,6 +31,8 @@ class Kernel:
     op: str
     name: str
     path: Path
+    home: Path | None = None
+    """Where its relative imports lead: `kernels/<op>/`, also for a file that lies elsewhere."""
 
     @cached_property
     def source(self) -> str:
@@ -50,10 +52,11 @@ class Kernel:
 
     @cached_property
     def sha(self) -> str:
-        """Hash of the module and of all it may import: its own folder and kernels/common."""
+        """Hash of the module and of all it may import: `kernels/<op>/_*.py` and kernels/common."""
         digest = hashlib.sha256(self.source.encode())
-        common = self.path.parent.parent / "common"
-        near = [p for p in self.path.parent.glob("_*.py")]
+        home = self.home or self.path.parent
+        common = home.parent / "common"
+        near = home.glob("_*.py")
         for path in sorted([*near, *common.rglob("*.py"), *common.rglob("*.json")]):
             digest.update(path.name.encode() + path.read_bytes())
         return digest.hexdigest()[:16]
@@ -126,7 +129,7 @@ def find(workspace: Workspace, op: str, name: str) -> Kernel:
         path = Path(name)
         if not path.is_file():
             raise MxbenchError(f"kernel file {name} does not exist", "check the path")
-        return Kernel(op, path.stem, path.resolve())
+        return Kernel(op, path.stem, path.resolve(), (workspace.kernels / op).resolve())
     known = {k.name: k for k in find_all(workspace, op)}
     if name not in known:
         raise MxbenchError(f"operator {op} has no kernel {name!r}", nearest(name, known))

@@ -48,7 +48,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Sum of the kernels' durations in one call, by CUPTI."""
     kernel_only_note: str | None = None
     cold_l2: float | None = None
-    """Median of single calls after the L2 was overwritten."""
+    """Median of single calls, each on other copies of the inputs and after the L2 was flushed."""
     launch: float | None = None
     """Host time until the call returns."""
     first_call: float | None = None

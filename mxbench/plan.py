@@ -91,9 +91,26 @@ def make_steps(workspace: Workspace, request: Request, kind: str) -> list[Step]:
         of_length = [case for case in picked if _length(case) == request.seqlen]
         if of_length:
             picked, request = of_length, replace(request, seqlen=None)
-    chosen = _distinct(_changed(c, request) for c in picked)
+    chosen = _distinct(_changed(c, request) for c in _resizable(picked, request))
     finder = _Finder(workspace, request.kernel, kind)
     return [Step(case, finder.kernel(case)) for case in chosen]
+
+
+def _resizable(picked: list[Case], request: Request) -> list[Case]:
+    """The cases that --seqlen, --batch and --tokens can change: all, but for moe's explicit rows.
+
+    Raises:
+        MxbenchError: there is none.
+    """
+    if request.seqlen is None and request.batch is None and request.tokens is None:
+        return picked
+    found = [case for case in picked if case.op != "moe" or _length(case) is not None]
+    if not found:
+        raise MxbenchError(
+            "the cases chosen give their rows explicitly, without tokens to change",
+            "change group_sum or group_sizes with --set",
+        )
+    return found
 
 
 def _length(case: Case) -> int | None:

@@ -28,6 +28,10 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     gbps: float
     """Device memory, 1e9 bytes a second, read plus written."""
 
+    def __str__(self) -> str:
+        matrix = ", ".join(f"{name} {rate:g}" for name, rate in self.tflops.items())
+        return f"{matrix} TFLOP/s, {self.gbps:g} GB/s"
+
 
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Peaks of one device model."""
@@ -88,7 +92,7 @@ def peaks_of(device: str, measured_here: Rates | None = None) -> Peaks | None:
     None for a device without a profile that was not measured either.
     """
     if measured_here is not None:
-        return Peaks(rates=measured_here, source="measured on this device")
+        return Peaks(rates=measured_here, source=f"measured on this device ({measured_here})")
     profile = profile_of(device)
     if profile is None:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -142,4 +143,23 @@ def run(
         timeout=300,
         check=False,
         preexec_fn=limit,
+    )
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """`mxbench` with `arguments` in `folder`, in a process group of its own, to be interrupted."""
+
+    def hear_ctrl_c() -> None:
+        # A shell's background jobs, and so the tests in one, ignore SIGINT and pass that on.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=hear_ctrl_c,
     )

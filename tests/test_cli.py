@@ -206,15 +206,7 @@ def test_a_terminal_gets_colours_and_no_color_takes_them_away(root: Path) -> Non
 def start_slow(root: Path, out: str) -> subprocess.Popen[str]:
     """A run of eight cases of half a second each, once its second record is on disk."""
     options = ["--suite", "many", "--kernel", "slow", "--out", out]
-    process = subprocess.Popen(
-        sandbox.command("check", "mla", *options),
-        cwd=root,
-        env=sandbox.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = sandbox.start(root, "check", "mla", *options)
     deadline = time.monotonic() + 120
     path = journal(root / out)
     while not path.exists() or path.read_bytes().count(b"\n") < 2:
@@ -292,14 +284,8 @@ def test_ctrl_c_keeps_what_is_finished_and_a_changed_kernel_starts_anew(root: Pa
 
 
 def test_ctrl_c_while_torch_is_imported_ends_at_once(root: Path) -> None:
-    process = subprocess.Popen(
-        sandbox.command("check", "mla", "--suite", "tiny", "--kernel", "good", "--out", "early"),
-        cwd=root,
-        env=sandbox.environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    options = ["--suite", "tiny", "--kernel", "good", "--out", "early"]
+    process = sandbox.start(root, "check", "mla", *options)
     deadline = time.monotonic() + 60
     while not list((root / "early" / "runs").glob("*.log")):  # the fork server starts
         assert time.monotonic() < deadline
@@ -341,6 +327,7 @@ TINY = ["check", "mla", "--suite", "tiny", "--kernel"]
         ([*TINY, "empty"], 2, ["lacks contract 'dense'", "wanted: def dense(q, q_pe, kv"]),
         ([*TINY, "unparsable"], 2, ["unparsable.py:1", "never closed"]),
         ([*TINY, "broken"], 2, ["does not import", "No module named 'no_such_module'"]),
+        (["env", "--target", "cpu", "--measure"], 3, ["a CPU has no bounds to measure for"]),
         (["show", "mla/tiny/B1-S2-H16"], 2, ["no case matches"]),
         (["show", "mla/faults/*"], 2, ["matches 15 cases"]),
         (["list", "kernel"], 2, ["cannot list 'kernel'", "did you mean 'kernels'?"]),

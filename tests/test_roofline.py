@@ -8,10 +8,12 @@ from mxbench.roofline import (
     Peaks,
     Rates,
     bound,
+    load_measured,
     peaks_of,
     physical_floor_ms,
     profile_of,
     profiles,
+    save_measured,
 )
 
 PEAKS = Peaks(rates=Rates(tflops={"float16": 500.0, "bfloat16": 400.0}, gbps=2000.0), source="test")
@@ -66,3 +68,13 @@ def test_physical_floor_counts_only_bytes_that_cannot_be_cached():
     assert physical_floor_ms(Work(0, h100.l2_bytes), "float16", h100) == 0
     beyond = physical_floor_ms(Work(0, h100.l2_bytes + 3352 * 10**6), "float16", h100)
     assert beyond == pytest.approx(1.0)
+
+
+def test_rates_measured_here_are_kept_and_go_before_a_profile(tmp_path):
+    device = "NVIDIA H200"
+    assert load_measured(tmp_path, device) is None
+    save_measured(tmp_path, device, PEAKS.rates)
+    kept = load_measured(tmp_path, device)
+    assert kept == PEAKS.rates
+    assert peaks_of(device, kept).rates == PEAKS.rates
+    assert "float16 500, bfloat16 400 TFLOP/s, 2000 GB/s" in peaks_of(device, kept).source

@@ -205,7 +205,7 @@ BAD_FIELDS = {
     "no tolerance": (edit("defaults.tolerance", ...), "$.cases[0].tolerance: missing", "defaults"),
     "negative tolerance": (
         edit("defaults.tolerance.atol", -1),
-        "$.defaults.tolerance: atol and rtol must be >= 0",
+        "$.defaults.tolerance: atol and rtol must be finite and >= 0",
         "",
     ),
     "incomplete tolerance": (

@@ -13,6 +13,7 @@ from . import options
 if TYPE_CHECKING:  # what costs time is imported when a command runs, not for `--help`
     from ..case import Case
     from ..kernel import Kernel
+    from ..roofline import Peaks
     from ..workspace import Workspace
 
 THINGS = ("ops", "cases", "kernels", "runs")
@@ -225,13 +226,24 @@ def _compact(fields: dict[str, Any]) -> str:
     return ", ".join(f"{k}={_cell(v)}" for k, v in fields.items() if v is not None)
 
 
-def env_command(target: options.Target = "auto", json: options.Json = False) -> None:
-    """Show the device, versions, compiler and folders that a check would use."""
+def env_command(
+    target: options.Target = "auto",
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Measure matrix rate and copy bandwidth, for the bounds."),
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Show the device, versions, compiler and folders that a check would use.
+
+    With --measure, what the GPU at hand reaches in a large matrix product and a large copy is
+    kept, and from then on `perf` computes its bounds with that instead of a profile's figures.
+    """
     import tempfile
 
     import msgspec
 
-    from .. import __version__, device, view, workspace
+    from .. import __version__, device, roofline, view, workspace
     from ..runner.supervisor import Supervisor
 
     options.check_target(target)
@@ -241,6 +253,8 @@ def env_command(target: options.Target = "auto", json: options.Json = False) -> 
         with Supervisor(here.kernels, target, log) as supervisor:
             info = supervisor.start()
             method = supervisor.method
+            if measure:
+                roofline.save_measured(here.state, info.name, supervisor.measure())
     fields = {
         "mxbench": __version__,
         "target": info.kind,
@@ -253,6 +267,7 @@ def env_command(target: options.Target = "auto", json: options.Json = False) -> 
         **{k: v for k, v in msgspec.to_builtins(info.env).items() if k not in _SHOWN_ABOVE},
         "C++ compiler": device.host_compiler(),
         "workers": method,
+        **_peaks(roofline.peaks_of(info.name, roofline.load_measured(here.state, info.name))),
         "kernels": str(here.kernels),
         "cases": str(here.cases),
         "runs": str(here.state),
@@ -261,6 +276,14 @@ def env_command(target: options.Target = "auto", json: options.Json = False) -> 
         print(msgspec.json.encode(fields).decode())
     else:
         view.console().print(view.pairs(fields))
+
+
+def _peaks(peaks: Peaks | None) -> dict[str, Any]:
+    """The rates that bounds are computed with; none for a device without any, such as a CPU."""
+    if peaks is None:
+        return {}
+    rates = {f"{name} matrix": f"{rate:g} TFLOP/s" for name, rate in peaks.rates.tflops.items()}
+    return {**rates, "copy": f"{peaks.rates.gbps:g} GB/s", "peaks": peaks.source}
 
 
 _SHOWN_ABOVE = {"mxbench", "arch", "sms", "memory"}

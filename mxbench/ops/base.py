@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -33,8 +34,11 @@ class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     max_mismatched_ratio: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.atol < 0 or self.rtol < 0 or not 0 <= self.max_mismatched_ratio <= 1:
-            raise ValueError("atol and rtol must be >= 0 and max_mismatched_ratio in [0, 1]")
+        finite = math.isfinite(self.atol) and math.isfinite(self.rtol)  # JSON's 1e999 is infinite
+        if not finite or self.atol < 0 or self.rtol < 0:
+            raise ValueError("atol and rtol must be finite and >= 0")
+        if not 0 <= self.max_mismatched_ratio <= 1:
+            raise ValueError("max_mismatched_ratio must be in [0, 1]")
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from .base import (
     Recipe,
     StrictTolerance,
     Work,
-    is_power_of_two,
     require_positive,
 )
 
 INDEX_BYTES = 4  # of the int32 metadata
-BLOCK_ROWS = 128  # rows a `group_idx_for_bx` entry stands for, unless block_token says otherwise
+BLOCK_ROWS = 128
+"""Granularity of the padded row space, and rows per entry of `group_idx_for_bx`."""
 
 Scale = float | Literal["1/sqrt(d_hidden)", "1/sqrt(d_expert)"]
 
@@ -44,8 +44,6 @@ class RoutedParams(Params, frozen=True, forbid_unknown_fields=True, kw_only=True
     d_hidden: int
     d_expert: int
     layout: Literal["compact", "padded"] = "compact"
-    block_token: int = BLOCK_ROWS
-    """Granularity of the padded row space, and rows per entry of `group_idx_for_bx`."""
     top_k: int | None = None
     batch: int | None = None
     seqlen: int | None = None
@@ -55,8 +53,6 @@ class RoutedParams(Params, frozen=True, forbid_unknown_fields=True, kw_only=True
     def __post_init__(self) -> None:
         require_positive(self, "n_experts", "d_hidden", "d_expert", "top_k", "batch", "seqlen")
         require_positive(self, "group_sum")
-        if not is_power_of_two(self.block_token):
-            raise ValueError(f"block_token must be a power of two, not {self.block_token}")
         given = {
             "top_k with seqlen": (self.top_k, self.batch, self.seqlen) != (None, None, None),
             "group_sum": self.group_sum is not None,
@@ -108,7 +104,7 @@ class RoutedParams(Params, frozen=True, forbid_unknown_fields=True, kw_only=True
     @property
     def blocks(self) -> int:
         """Length of `group_idx_for_bx`: enough blocks for any split of the rows."""
-        return math.ceil(self.rows / self.block_token) + self.n_experts
+        return math.ceil(self.rows / BLOCK_ROWS) + self.n_experts
 
     def label(self) -> str:
         if self.group_sizes is not None:
@@ -119,9 +115,8 @@ class RoutedParams(Params, frozen=True, forbid_unknown_fields=True, kw_only=True
             rows = f"G{self.group_sum}"
         else:
             rows = f"B{self.batch or 1}-T{self.seqlen}-K{self.top_k}"
-        block = "" if self.block_token == BLOCK_ROWS else f"-block{self.block_token}"
         layout = "" if self.layout == "compact" else f"-{self.layout}"
-        return f"E{self.n_experts}-H{self.d_hidden}-I{self.d_expert}-{rows}{layout}{block}"
+        return f"E{self.n_experts}-H{self.d_hidden}-I{self.d_expert}-{rows}{layout}"
 
 
 class LayerParams(Params, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -203,13 +198,13 @@ def scale(value: Scale, params: RoutedParams | LayerParams) -> float:
     return float(value)
 
 
-def padded_size(size: int, block_token: int = BLOCK_ROWS) -> int:
+def padded_size(size: int) -> int:
     """Rows an expert with `size` rows takes in the padded layout.
 
     The judge's formula, ceil((size + 1) / block) * block: an exact multiple of the block gets one
     block more, and an expert without rows still takes one.
     """
-    return -(-(size + 1) // block_token) * block_token
+    return -(-(size + 1) // BLOCK_ROWS) * BLOCK_ROWS
 
 
 def distinct_experts(n_experts: int, chosen: int, draws: int) -> int:
@@ -231,12 +226,12 @@ def routed_work(params: RoutedParams, group_sizes: Sequence[int] | None = None) 
     p, sizes = params, params.group_sizes if group_sizes is None else group_sizes
     if sizes is not None:
         active = sum(size > 0 for size in sizes)
-        padded = sum(padded_size(size, p.block_token) for size in sizes)
+        padded = sum(padded_size(size) for size in sizes)
     else:
         active = distinct_experts(p.n_experts, p.top_k or 1, p.tokens or p.rows)
         # The tightest packing: each expert takes at least one row and one block more.
-        least = max(p.rows + p.n_experts, p.n_experts * p.block_token)
-        padded = -(-least // p.block_token) * p.block_token
+        least = max(p.rows + p.n_experts, p.n_experts * BLOCK_ROWS)
+        padded = -(-least // BLOCK_ROWS) * BLOCK_ROWS
     out_rows = p.rows if p.layout == "compact" else padded
     elements = (
         p.rows * p.d_hidden + p.rows + active * 3 * p.d_hidden * p.d_expert + out_rows * p.d_hidden
@@ -253,9 +248,9 @@ def routed_footprint(params: RoutedParams) -> int:
     if p.layout == "compact":
         rows = p.rows
     elif p.group_sizes is not None:
-        rows = sum(padded_size(size, p.block_token) for size in p.group_sizes)
+        rows = sum(padded_size(size) for size in p.group_sizes)
     else:
-        rows = p.rows + p.n_experts * p.block_token
+        rows = p.rows + p.n_experts * BLOCK_ROWS
     elements = 2 * rows * p.d_hidden + p.rows + 3 * p.n_experts * p.d_hidden * p.d_expert
     return elements * ELEMENT_BYTES + (3 * p.n_experts + p.blocks) * INDEX_BYTES
 

@@ -92,7 +92,7 @@ def _routed_inputs(
     if recipe.route_w == "uniform":
         weights = torch.rand(params.rows, generator=source, device=source.device)
     return {
-        "tokens": rows if params.layout == "compact" else pad(rows, sizes, params.block_token),
+        "tokens": rows if params.layout == "compact" else pad(rows, sizes),
         **inputs,
         "route_w": weights.to(dtype),
         **metadata(sizes, params, source.device),

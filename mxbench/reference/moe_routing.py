@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..ops.moe import RoutedParams, RoutedRecipe, padded_size
+from ..ops.moe import BLOCK_ROWS, RoutedParams, RoutedRecipe, padded_size
 from .draw import POISON, full_precision, generator, slab
 
 HOT_SHARE = 0.75  # of the rows, to the hot expert
@@ -82,9 +82,9 @@ def metadata(
     are empty by testing rows against `group_sizes`.
     """
     size = torch.tensor(sizes)
-    padded = torch.tensor([padded_size(n, params.block_token) for n in sizes])
+    padded = torch.tensor([padded_size(n) for n in sizes])
     ends = padded.cumsum(0)
-    owner = torch.repeat_interleave(torch.arange(len(sizes)), padded // params.block_token)
+    owner = torch.repeat_interleave(torch.arange(len(sizes)), padded // BLOCK_ROWS)
     blocks = torch.full((params.blocks,), len(sizes) - 1)
     blocks[: len(owner)] = owner
     tables = {
@@ -96,9 +96,9 @@ def metadata(
     return {name: table.to(device, torch.int32) for name, table in tables.items()}
 
 
-def pad(rows: torch.Tensor, sizes: list[int], block_token: int) -> torch.Tensor:
+def pad(rows: torch.Tensor, sizes: list[int]) -> torch.Tensor:
     """Compact rows [G, H] moved to the experts' padded starts; NaN in between."""
-    padded = [padded_size(size, block_token) for size in sizes]
+    padded = [padded_size(size) for size in sizes]
     out = rows.new_full((sum(padded), rows.shape[1]), POISON)
     start = 0
     for part, length in zip(rows.split(sizes), padded, strict=True):

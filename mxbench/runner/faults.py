@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import traceback
 from pathlib import Path
@@ -12,6 +13,9 @@ from ..record import scrub
 from ..verdict import Status
 
 REASON_LENGTH = 400
+
+_spec = importlib.util.find_spec("tilelang")  # finds it without importing it
+TILELANG = Path((_spec and _spec.origin) or "/no tilelang/__init__.py").parent
 # Parts of TileLang that only run while a kernel is traced, lowered or compiled.
 _COMPILER_FOLDERS = {
     "backend",
@@ -52,9 +56,9 @@ def is_compile_error(error: BaseException) -> bool:
         path = Path(frame.filename)
         if frame.name == "_compile" and path.parts[-2:] == ("common", "dialect.py"):
             return True
-        if "tilelang" not in path.parts or "site-packages" not in path.parts:
+        if not path.is_relative_to(TILELANG):
             continue
-        inside = path.parts[path.parts.index("tilelang") + 1 :]
+        inside = path.relative_to(TILELANG).parts
         if inside[0] in _COMPILER_FOLDERS:
             return True
         if inside[0] == "jit" and frame.name in _COMPILER_FUNCTIONS:

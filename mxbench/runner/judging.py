@@ -19,6 +19,7 @@ from ..case import Case
 from ..device import DeviceInfo
 from ..kernel import Kernel
 from ..measurement import Plan, Timing
+from ..ops.base import Contract
 from ..record import scrub
 from ..reference.draw import poison
 from ..timing import NotCapturable
@@ -106,8 +107,7 @@ class Bench:
             inputs = reference.make_inputs(case, device)
             outputs = reference.make_outputs(case, inputs, device)
             prints = self._fingerprints(inputs)
-        tensors = [outputs[n] if n in outputs else inputs[n] for n in spec.tensors]
-        options = {name: inputs[name] for name in spec.options}
+        tensors, options = _arguments(spec, inputs, outputs)
         # What the caller allocated, whatever the kernel does to the tensor objects it is given.
         memory = {name: tensor.detach() for name, tensor in outputs.items()}
         if kernel.uses_dialect:
@@ -129,9 +129,10 @@ class Bench:
         if request.plan is not None and verdict.status is Status.PASSED:
             with clock("timing"):
                 timing = self._time(
-                    lambda: function(*tensors, **options),
+                    function,
                     case,
                     inputs,
+                    outputs,
                     request.plan,
                     memory,
                     first_call=clock.seconds["kernel"] * 1e3,
@@ -149,18 +150,30 @@ class Bench:
 
     def _time(
         self,
-        call: Callable[[], object],
+        function: Callable[..., None],
         case: Case,
         inputs: dict[str, Any],
+        outputs: dict[str, torch.Tensor],
         plan: Plan,
         memory: dict[str, torch.Tensor],
         first_call: float,
     ) -> Timing:
         """Time the call that has just passed; its outputs are poisoned again before."""
+
+        def call_on(inputs: dict[str, Any]) -> Callable[[], object]:
+            tensors, options = _arguments(case.spec, inputs, outputs)
+            return lambda: function(*tensors, **options)
+
+        def rotated() -> list[Callable[[], object]]:
+            count = timed.copies_that_fit(inputs)
+            return [call_on(_copied(inputs)) for _ in range(count)]
+
         for tensor in memory.values():
             poison(tensor)
         try:
-            return timed.time_call(call, case, inputs, plan, self.device, first_call)
+            return timed.time_call(
+                call_on(inputs), case, inputs, plan, self.device, first_call, rotated
+            )
         except (timed.BelowFloor, NotCapturable) as error:
             raise Fault(Status.RUNTIME_ERROR, str(error)) from None
 
@@ -212,6 +225,18 @@ class Bench:
             # A poisoned context refuses this as everything else; `judge` reports it.
             with contextlib.suppress(RuntimeError):
                 torch.cuda.empty_cache()
+
+
+def _arguments(
+    spec: Contract, inputs: dict[str, Any], outputs: dict[str, torch.Tensor]
+) -> tuple[list[torch.Tensor], dict[str, Any]]:
+    """A call's positional arguments and options."""
+    tensors = [outputs[name] if name in outputs else inputs[name] for name in spec.tensors]
+    return tensors, {name: inputs[name] for name in spec.options}
+
+
+def _copied(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {n: v.clone() if isinstance(v, torch.Tensor) else v for n, v in inputs.items()}
 
 
 def _with(outcome: Outcome, **changes: Any) -> Outcome:

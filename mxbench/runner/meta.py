@@ -8,7 +8,7 @@ import torch
 
 from ..case import Case
 from ..ops.mla import QK_DIM, V_DIM, DenseParams, PagedParams
-from ..ops.moe import LayerParams, RoutedParams
+from ..ops.moe import BLOCK_ROWS, LayerParams, RoutedParams
 from ..ops.nsa import FullParams, SelectedParams
 
 HALF, INT, FLOAT = "half", torch.int32, torch.float32
@@ -50,7 +50,7 @@ def _shapes(params: Any) -> Shapes:
 
 
 def _routed(p: RoutedParams) -> Shapes:
-    rows = p.rows + (p.n_experts * p.block_token if p.layout == "padded" else 0)
+    rows = p.rows + (p.n_experts * BLOCK_ROWS if p.layout == "padded" else 0)
     tables = ("group_sizes", "group_offsets", "group_padded_offsets")
     return {
         "tokens": ((rows, p.d_hidden), HALF),

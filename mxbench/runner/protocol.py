@@ -13,6 +13,7 @@ from ..device import DeviceInfo
 from ..errors import MxbenchError
 from ..kernel import Kernel
 from ..measurement import Plan, Timing
+from ..roofline import Rates
 from ..verdict import Errors, Status
 
 Stage = Literal["inputs", "compile", "kernel", "golden", "timing"]
@@ -81,6 +82,10 @@ class Judge(msgspec.Struct, frozen=True, tag=True):
         return Judge(case.encode(), KernelRef.of(kernel), precision, timeout, plan)
 
 
+class Measure(msgspec.Struct, frozen=True, tag=True):
+    """To the worker: measure what the device reaches. Answered by Measured."""
+
+
 class Hello(msgspec.Struct, frozen=True, tag=True):
     """From the worker: ready, on this device."""
 
@@ -103,6 +108,13 @@ class Fault(msgspec.Struct, frozen=True, tag=True):
 class Loaded(msgspec.Struct, frozen=True, tag=True):
     """From the worker: the module is imported, or why not."""
 
+    problem: str = ""
+
+
+class Measured(msgspec.Struct, frozen=True, tag=True):
+    """From the worker: the device's rates, or why there are none."""
+
+    rates: Rates | None
     problem: str = ""
 
 
@@ -136,7 +148,7 @@ class Progress(msgspec.Struct, frozen=True, tag=True):
     programs: int
 
 
-Message = Load | Judge | Hello | Fault | Loaded | Entered | Outcome | Progress
+Message = Load | Judge | Measure | Hello | Fault | Loaded | Measured | Entered | Outcome | Progress
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Message).decode

@@ -16,6 +16,7 @@ from ..errors import EXIT_ENVIRONMENT, MxbenchError
 from ..kernel import Kernel
 from ..measurement import Plan
 from ..record import scrub
+from ..roofline import Rates
 from ..verdict import Status
 from . import protocol, worker
 from .process import (
@@ -35,6 +36,8 @@ from .protocol import (
     KernelRef,
     Load,
     Loaded,
+    Measure,
+    Measured,
     Message,
     Outcome,
     Setup,
@@ -43,6 +46,7 @@ from .protocol import (
 )
 
 START_LIMIT = 300.0  # seconds to import torch and tilelang and to find the device
+MEASURE_LIMIT = 120.0  # seconds for the device's rates
 LOAD_LIMIT = 120.0  # seconds to import a kernel module
 REASON_LENGTH = 400
 
@@ -196,6 +200,29 @@ class Supervisor:
                 f"kernel {kernel.name} ({kernel.path.name}) does not import: {problem}",
                 "run the file on its own with Python to see the whole traceback",
             )
+
+    def measure(self) -> Rates:
+        """What the device reaches in a large matrix product and a large copy.
+
+        Raises:
+            MxbenchError: exit code 3, it cannot be measured.
+        """
+        self._mark_log()
+        self._send(Measure())
+        try:
+            answer = self._receive(MEASURE_LIMIT)
+        except (WorkerDied, WorkerHung) as death:
+            problem = f"the worker {death}; {tail(self._log, self._log_start)}"
+        else:
+            assert isinstance(answer, Measured), answer
+            if answer.rates is not None:
+                return answer.rates
+            problem = answer.problem
+        raise MxbenchError(
+            f"the device's rates cannot be measured: {scrub(problem)}",
+            "run on a machine with a GPU that nobody else uses",
+            EXIT_ENVIRONMENT,
+        )
 
     def judge(
         self, case: Case, kernel: Kernel, precision: str = "fp32", plan: Plan | None = None

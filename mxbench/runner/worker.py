@@ -17,7 +17,19 @@ from typing import Any
 from ..device import DeviceInfo, detect
 from ..errors import EXIT_ENVIRONMENT, MxbenchError
 from . import protocol
-from .protocol import Entered, Fault, Hello, Judge, Load, Loaded, Setup, Stage, stage_limit
+from .protocol import (
+    Entered,
+    Fault,
+    Hello,
+    Judge,
+    Load,
+    Loaded,
+    Measure,
+    Measured,
+    Setup,
+    Stage,
+    stage_limit,
+)
 
 # An orphan that hangs with the GIL held cannot see that its parent is gone; this many seconds
 # past the limit, at which the supervisor would have killed it, it ends itself.
@@ -104,6 +116,8 @@ def _serve(pipe: Connection, kernels: Path, info: DeviceInfo) -> None:
         request = protocol.receive(pipe)
         if isinstance(request, Load):
             protocol.send(pipe, Loaded(bench.load_problem(request.kernel.kernel())))
+        elif isinstance(request, Measure):
+            protocol.send(pipe, _measure(info))
         elif isinstance(request, Judge):
             timeout = request.timeout
             outcome = bench.judge(request)
@@ -111,3 +125,15 @@ def _serve(pipe: Connection, kernels: Path, info: DeviceInfo) -> None:
             protocol.send(pipe, outcome)
             if outcome.poisoned:
                 return
+
+
+def _measure(info: DeviceInfo) -> Measured:
+    if info.torch_device == "cpu":
+        return Measured(None, "a CPU has no bounds to measure for: its timings are no claim")
+    from .peaks import measure
+
+    try:
+        return Measured(measure())
+    except RuntimeError as error:
+        traceback.print_exc()
+        return Measured(None, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")

@@ -42,7 +42,6 @@ SIZES = {"n_experts": 4, "d_hidden": 64, "d_expert": 32}
         ({"group_sizes": [1, 2, 3]}, "3 entries for 4 experts"),
         ({"group_sizes": [1, 2, 3, -1]}, "must not be negative"),
         ({"group_sizes": [0, 0, 0, 0]}, "at least one row"),
-        ({"group_sum": 8, "block_token": 96}, "block_token must be a power of two, not 96"),
         ({"group_sum": 8, "layout": "sparse"}, "layout"),
         ({"group_sum": 8, "hidden": 8}, "hidden"),
     ],
@@ -139,7 +138,6 @@ def test_labels_tell_cases_apart() -> None:
     forms = [
         {"group_sum": 8},
         {"group_sum": 8, "layout": "padded"},
-        {"group_sum": 8, "block_token": 64},
         {"group_sizes": (8, 0, 0, 0)},
         {"group_sizes": (0, 8, 0, 0)},
         {"top_k": 2, "seqlen": 4},

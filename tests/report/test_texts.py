@@ -58,7 +58,7 @@ def test_the_open_points_of_every_rule_are_translated():
 @pytest.mark.parametrize(
     ("source", "chinese"),
     [
-        ("measured on this device", "本设备实测"),
+        ("measured on this device (x 1 TFLOP/s, 2 GB/s)", "本设备实测（x 1 TFLOP/s, 2 GB/s）"),
         ("profile h100, measured elsewhere", "档案 h100（他处实测）"),
         ("profile c500, data sheet", "档案 c500（数据手册）"),
         ("a friend's word", "a friend's word"),

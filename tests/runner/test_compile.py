@@ -137,12 +137,12 @@ def raised(source: str, name: str) -> BaseException:
         ),
         (
             "def lower(): raise ValueError('x')\nlower()",
-            "/v/site-packages/tilelang/engine/lower.py",
+            str(faults.TILELANG / "engine/lower.py"),
             Status.COMPILE_ERROR,
         ),
         (
             "def __call__(): raise ValueError('wrong shape')\n__call__()",
-            "/v/site-packages/tilelang/jit/adapter/x.py",
+            str(faults.TILELANG / "jit/adapter/x.py"),
             Status.RUNTIME_ERROR,
         ),
     ],

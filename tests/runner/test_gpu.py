@@ -20,7 +20,22 @@ pytestmark = [
 ]
 
 ON_DEVICE = """
+import tilelang.language as T
 import torch
+
+from ..common.dialect import program
+
+
+@program(writes=("Out",), pass_configs={"tl.disable_safe_memory_legalize": True})
+def scatter(D, *, dtype):
+    size = T.dynamic("size")
+
+    @T.prim_func
+    def main(Far: T.Tensor((1,), "int32"), Out: T.Tensor((size,), dtype)):
+        with T.Kernel(1, threads=32):
+            Out[Far[0]] = T.cast(1, dtype)
+
+    return main
 
 
 def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
@@ -28,6 +43,9 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
         out.copy_(kv.view(-1)[torch.full(out.shape, 1 << 30, device=out.device)])
     if kv.shape[1] == 2:
         torch.cuda._sleep(1 << 50)
+    if kv.shape[1] == 3:  # a write half a GiB past the end
+        far = torch.full((1,), 2**28, dtype=torch.int32, device=out.device)
+        scatter.get(dtype="float16")(far, out.view(-1))
 """
 
 
@@ -41,14 +59,18 @@ def gpu(workspace_root: Path) -> Iterator[Supervisor]:
 
 @pytest.fixture(scope="module")
 def faulty(workspace_root: Path) -> Kernel:
-    path = workspace_root / "faulty.py"
+    path = workspace_root / "kernels" / "mla" / "faulty.py"
     path.write_text(ON_DEVICE)
     return Kernel("mla", "faulty", path)
 
 
 @pytest.mark.parametrize(
     ("keys", "status", "words"),
-    [(1, Status.RUNTIME_ERROR, "assert"), (2, Status.TIMEOUT, "did not return within 5 s")],
+    [
+        (1, Status.RUNTIME_ERROR, "device-side assert"),
+        (2, Status.TIMEOUT, "did not return within 5 s"),
+        (3, Status.RUNTIME_ERROR, "illegal memory access"),
+    ],
 )
 def test_a_fault_on_the_device_costs_one_case(
     gpu: Supervisor, workspace_root: Path, faulty: Kernel, keys: int, status: Status, words: str

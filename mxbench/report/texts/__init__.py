@@ -47,7 +47,7 @@ class Texts:
     def peaks(self, source: str) -> str:
         """Where a bound's peaks come from, as the record says it in English."""
         for key in ("peaks_here", "peaks_elsewhere", "peaks_sheet"):
-            pattern = re.escape(PHRASES[key][1]).replace(r"\{name\}", r"(?P<name>\S+)")
+            pattern = re.escape(PHRASES[key][1]).replace(r"\{name\}", r"(?P<name>.+)")
             if match := re.fullmatch(pattern, source):
                 return self(key, **match.groupdict())
         return source

@@ -34,7 +34,7 @@ PHRASES = {
     "caption_eager": ("连续调用，设备事件", "back to back, device events"),
     "caption_graph": ("CUDA Graph 重放，设备事件", "CUDA-graph replay, device events"),
     "caption_mixed": ("多种计时方式", "several modes"),
-    "peaks_here": ("本设备实测", "measured on this device"),
+    "peaks_here": ("本设备实测（{name}）", "measured on this device ({name})"),
     "peaks_elsewhere": ("档案 {name}（他处实测）", "profile {name}, measured elsewhere"),
     "peaks_sheet": ("档案 {name}（数据手册）", "profile {name}, data sheet"),
     "caption_peaks": ("峰值：{peaks}", "peaks: {peaks}"),
