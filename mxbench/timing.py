@@ -174,11 +174,12 @@ def _kernel_only_fields(call: Call, repeat: int) -> dict[str, Any]:
         from torch.profiler import ProfilerActivity, profile
 
         # The profiler's own warnings about its set-up say nothing about the kernel.
-        with warnings.catch_warnings(), profile(activities=[ProfilerActivity.CUDA]) as trace:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for _ in range(repeat):
-                call()
-            torch.cuda.synchronize()
+            with profile(activities=[ProfilerActivity.CUDA]) as trace:
+                for _ in range(repeat):
+                    call()
+                torch.cuda.synchronize()
         total_us = sum(
             event.time_range.elapsed_us()
             for event in trace.events()
