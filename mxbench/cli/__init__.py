@@ -11,6 +11,7 @@ from .. import __version__
 from ..errors import EXIT_INTERRUPTED, MxbenchError
 from .browse import env_command, list_command, show_command
 from .check import check_command
+from .doctor import doctor_command
 from .perf import perf_command
 from .report import report_command
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command("check")(check_command)
 app.command("perf")(perf_command)
 app.command("report")(report_command)
+app.command("doctor")(doctor_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
 app.command("env")(env_command)

@@ -27,9 +27,7 @@ def check_command(
     target: options.Target = "auto",
     seed: options.Seed = None,
     timeout: options.Timeout = None,
-    seqlen: Annotated[
-        int | None, typer.Option(help="Override the sequence length (mla: kv_ctx).")
-    ] = None,
+    seqlen: options.Seqlen = None,
     batch: options.Batch = None,
     tokens: options.Tokens = None,
     set_: options.Changes = None,

@@ -113,6 +113,7 @@ Timeout = Annotated[
         help="Seconds a kernel may take, compiling apart. Default: 60 on a CPU, 300 on a GPU."
     ),
 ]
+Seqlen = Annotated[int | None, typer.Option(help="Override the sequence length (mla: kv_ctx).")]
 Batch = Annotated[int | None, typer.Option(help="Override the batch size.")]
 Tokens = Annotated[
     int | None, typer.Option(help="Override the tokens of moe (batch 1, this seqlen).")

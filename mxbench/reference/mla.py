@@ -117,7 +117,7 @@ def _block_table(params: PagedParams, seed: int) -> torch.Tensor:
 # ---- goldens ----
 
 
-def _attend(
+def attend(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, seen: torch.Tensor, softmax_scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """softmax(q @ k.T * softmax_scale) @ v and the log-sum-exp of the scaled scores.
@@ -160,7 +160,7 @@ def _dense_golden(inputs: dict[str, Any], dtype: torch.dtype) -> torch.Tensor:
             heads = slice(h * group, (h + 1) * group)
             k = torch.cat([kv[b, :, h], k_pe[b, :, h]], -1)  # [S, D]
             v = k[:, :dim]
-            out[b, heads], _ = _attend(q[b, heads].to(dtype), k, v, seen, inputs["softmax_scale"])
+            out[b, heads], _ = attend(q[b, heads].to(dtype), k, v, seen, inputs["softmax_scale"])
     return out
 
 
@@ -180,7 +180,7 @@ def _paged_golden(inputs: dict[str, Any], dtype: torch.dtype) -> tuple[torch.Ten
         later = q_len - 1 - query if inputs["causal"] else torch.zeros_like(query)
         seen = (length - later).clamp_min(0).repeat_interleave(heads)  # [Sq * Hq]
         rows = q[b].flatten(0, 1).to(dtype)  # [Sq * Hq, 576]
-        o, total = _attend(rows, k, k[:, :V_DIM], seen, inputs["softmax_scale"])
+        o, total = attend(rows, k, k[:, :V_DIM], seen, inputs["softmax_scale"])
         out[b] = o.unflatten(0, (q_len, heads))
         lse[b] = total.unflatten(0, (q_len, heads)).T
     return out, lse

@@ -10,6 +10,7 @@ import msgspec
 
 from ..case import Case
 from ..device import DeviceInfo
+from ..diagnosis import Diagnosis
 from ..errors import MxbenchError
 from ..kernel import Kernel
 from ..measurement import Plan, Timing
@@ -82,6 +83,15 @@ class Judge(msgspec.Struct, frozen=True, tag=True):
         return Judge(case.encode(), KernelRef.of(kernel), precision, timeout, plan)
 
 
+class Diagnose(msgspec.Struct, frozen=True, tag=True):
+    """To the worker: test a case's tolerances. Answered by a Diagnosis."""
+
+    case: bytes
+    """`Case.encode()`."""
+    honest: int
+    """Right results to let pass."""
+
+
 class Measure(msgspec.Struct, frozen=True, tag=True):
     """To the worker: measure what the device reaches. Answered by Measured."""
 
@@ -148,7 +158,20 @@ class Progress(msgspec.Struct, frozen=True, tag=True):
     programs: int
 
 
-Message = Load | Judge | Measure | Hello | Fault | Loaded | Measured | Entered | Outcome | Progress
+Message = (
+    Load
+    | Judge
+    | Measure
+    | Diagnose
+    | Hello
+    | Fault
+    | Loaded
+    | Measured
+    | Diagnosis
+    | Entered
+    | Outcome
+    | Progress
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Message).decode

@@ -12,6 +12,7 @@ import msgspec
 
 from ..case import Case
 from ..device import DeviceInfo, require_host_compiler
+from ..diagnosis import Diagnosis
 from ..errors import EXIT_ENVIRONMENT, MxbenchError
 from ..kernel import Kernel
 from ..measurement import Plan
@@ -29,6 +30,7 @@ from .process import (
     tail,
 )
 from .protocol import (
+    Diagnose,
     Entered,
     Fault,
     Hello,
@@ -223,6 +225,18 @@ class Supervisor:
             "run on a machine with a GPU that nobody else uses",
             EXIT_ENVIRONMENT,
         )
+
+    def diagnose(self, case: Case, honest: int, limit: float) -> Diagnosis:
+        """What a test of the case's tolerances finds, within `limit` seconds."""
+        self._mark_log()
+        self._send(Diagnose(case.encode(), honest))
+        try:
+            answer = self._receive(limit)
+        except (WorkerDied, WorkerHung) as death:
+            said = scrub(tail(self._log, self._log_start))
+            return Diagnosis(problem=f"the worker {death}; {said}")
+        assert isinstance(answer, Diagnosis), answer
+        return answer
 
     def judge(
         self, case: Case, kernel: Kernel, precision: str = "fp32", plan: Plan | None = None

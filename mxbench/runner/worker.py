@@ -14,10 +14,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from ..case import Case
 from ..device import DeviceInfo, detect
+from ..diagnosis import Diagnosis
 from ..errors import EXIT_ENVIRONMENT, MxbenchError
 from . import protocol
 from .protocol import (
+    Diagnose,
     Entered,
     Fault,
     Hello,
@@ -116,6 +119,8 @@ def _serve(pipe: Connection, kernels: Path, info: DeviceInfo) -> None:
         request = protocol.receive(pipe)
         if isinstance(request, Load):
             protocol.send(pipe, Loaded(bench.load_problem(request.kernel.kernel())))
+        elif isinstance(request, Diagnose):
+            protocol.send(pipe, _diagnose(request, info))
         elif isinstance(request, Measure):
             protocol.send(pipe, _measure(info))
         elif isinstance(request, Judge):
@@ -137,3 +142,13 @@ def _measure(info: DeviceInfo) -> Measured:
     except RuntimeError as error:
         traceback.print_exc()
         return Measured(None, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+
+
+def _diagnose(request: Diagnose, info: DeviceInfo) -> Diagnosis:
+    from .diagnosing import diagnose
+
+    try:
+        return diagnose(Case.decode(request.case), info, request.honest)
+    except (RuntimeError, MemoryError) as error:  # out of memory on either side
+        traceback.print_exc()
+        return Diagnosis(problem=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
