@@ -1,0 +1,9 @@
+"""Settings that must stand before torch is imported."""
+
+import os
+
+# Several test processes share the cores. Torch's threads would spin while they wait for each other
+# and so take the cores from one another: tests then last five times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
