@@ -14,6 +14,7 @@ from .check import check_command
 from .doctor import doctor_command
 from .perf import perf_command
 from .report import report_command
+from .score import score_command
 
 app = typer.Typer(
     name="mxbench",
@@ -27,6 +28,7 @@ app.command("check")(check_command)
 app.command("perf")(perf_command)
 app.command("report")(report_command)
 app.command("doctor")(doctor_command)
+app.command("score")(score_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
 app.command("env")(env_command)

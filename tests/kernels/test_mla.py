@@ -11,13 +11,17 @@ import torch
 from mxbench import kernel as kernels
 from mxbench import workspace
 
+from . import nvcc
+from .test_lowering import OLDEST, SHARED_LIMIT
+
 WORKSPACE = workspace.bundled()
 DIALECT = kernels.dialect(WORKSPACE.kernels)
 SCHEDULES = kernels.schedules(WORKSPACE.kernels)
 MODULES = {
     name: kernels.load(kernels.find(WORKSPACE, "mla", name), WORKSPACE.kernels)
-    for name in ("baseline", "portable")
+    for name in ("baseline", "portable", "hopper")
 }
+HERE = ("baseline", "portable")  # what this file can run
 COMBINE = importlib.import_module(f"{kernels.PACKAGE}.mla._combine")
 ROUNDING = {torch.float16: 1e-3, torch.bfloat16: 8e-3}
 """Limit of a row's relative RMS error: two roundings to the dtype, with room."""
@@ -34,7 +38,7 @@ def _on_cpu():
     DIALECT.use(before)
 
 
-@pytest.fixture(params=MODULES)
+@pytest.fixture(params=HERE)
 def module(request):
     return MODULES[request.param]
 
@@ -168,12 +172,13 @@ def test_paged_takes_pages_smaller_than_a_tile(module):
 
 
 def test_other_sizes_do_not_compile_again(module):
-    check_dense(module, **dense_inputs(2, 16, 70))
-    check_paged(module, True, **paged_inputs((70, 3), 2, 16))
-    before = DIALECT.compiled_count()
-    check_dense(module, **dense_inputs(3, 5, 131))
-    check_paged(module, False, **paged_inputs((129,), 1, 24))
-    assert DIALECT.compiled_count() == before
+    with in_splits(2):
+        check_dense(module, **dense_inputs(2, 16, 70))
+        check_paged(module, True, **paged_inputs((70, 3), 2, 16))
+        before = DIALECT.compiled_count()
+        check_dense(module, **dense_inputs(3, 5, 131))
+        check_paged(module, False, **paged_inputs((129,), 1, 24))
+        assert DIALECT.compiled_count() == before
 
 
 def test_several_latent_heads_are_refused(module):
@@ -204,3 +209,68 @@ def test_one_sequence_fills_the_machine_and_many_do_not_overfill_it():
 def test_the_number_of_splits_stays_within_its_bounds(blocks, tiles):
     splits = COMBINE.choose_splits(blocks, tiles, 132, **RULE)
     assert 1 <= splits <= max(1, min(tiles, 64))
+
+
+# ---- Hopper ----
+
+
+def on_hopper(calls: list[tuple]) -> list[tuple]:
+    """(program, static sizes) that the module asks for; calls are (batch, queries, heads, keys),
+    `dense` if there are no queries."""
+    DIALECT.use(DIALECT.SM90)
+
+    def empty(*shape, dtype=torch.bfloat16):
+        return torch.empty(*shape, dtype=dtype, device="meta")
+
+    with DIALECT.collect() as asked:
+        for batch, q_len, heads, keys in calls:
+            if q_len == 0:
+                q, q_pe = empty(batch, heads, V), empty(batch, heads, QK - V)
+                kv, k_pe = empty(batch, keys, 1, V), empty(batch, keys, 1, QK - V)
+                MODULES["hopper"].dense(q, q_pe, kv, k_pe, q, softmax_scale=SCALE)
+                continue
+            q, out = empty(batch, q_len, heads, QK), empty(batch, q_len, heads, V)
+            table = empty(batch, math.ceil(keys / PAGE), dtype=torch.int32)
+            MODULES["hopper"].paged(
+                q, empty(9, PAGE, 1, QK), table, table[:, 0], out, empty(batch, heads, q_len),
+                softmax_scale=SCALE, causal=True,
+            )  # fmt: skip
+    DIALECT.use(DIALECT.CPU)
+    return asked
+
+
+def test_hopper_falls_back_to_portable_where_it_cannot_run():
+    check_dense(MODULES["hopper"], **dense_inputs(2, 16, 70))
+    check_paged(MODULES["hopper"], True, **paged_inputs((70, 0, 3), 2, 16))
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        ((1, 0, 16, 2048), "_turned.dense_parts"),
+        ((2, 2, 16, 100), "_turned.paged_parts"),
+        ((64, 0, 128, 8192), "_paired.dense_whole"),
+        ((1, 0, 128, 8192), "_paired.dense_parts"),
+        ((64, 2, 64, 8192), "_paired.paged_whole"),
+        ((3, 1, 64, 8192), "_paired.paged_parts"),
+    ],
+)
+def test_hopper_s_programs_fit_the_chip_and_use_its_instructions(call, kind, tmp_path):
+    if OLDEST:
+        pytest.skip("this TileLang has no Hopper programs")
+    ((program, static),) = on_hopper([call])
+    assert program.name.endswith(kind)
+    lowered = program.lower(DIALECT.SM90, **static)
+    assert lowered.shared_bytes + 1024 <= SHARED_LIMIT["sm_90a"]
+    assert "wgmma" in lowered.source and "tma_load" in lowered.source
+    if nvcc.available():
+        assert nvcc.compile_resources(lowered.source, "sm_90a", tmp_path).spills == 0
+
+
+def test_hopper_gives_long_ragged_sequences_more_ctas_than_there_are_processors():
+    DIALECT.use(DIALECT.SM90)
+    sizes = {"dim": V, "pe_dim": QK - V, "dtype": "float16"}
+    with DIALECT.collect():
+        dense = MODULES["hopper"]._plan("dense", sizes, 32, 16, 65536)
+        paged = MODULES["hopper"]._plan("paged", {**sizes, "page": PAGE}, 32, 16, 65536)
+    assert (dense.part[1], paged.part[1]) == (4, 16)

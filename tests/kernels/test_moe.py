@@ -1,6 +1,11 @@
-"""moe kernels on the CPU against a plain fp64 loop over experts and tokens."""
+"""moe kernels on the CPU against a plain fp64 loop over experts and tokens.
+
+Hopper's own programs cannot run here: they are lowered, and compiled where there is an nvcc.
+"""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 import torch
@@ -9,13 +14,17 @@ import torch.nn.functional as F
 from mxbench import kernel as kernels
 from mxbench import workspace
 
+from . import nvcc
+from .test_lowering import OLDEST, SHARED_LIMIT
+
 WORKSPACE = workspace.bundled()
 DIALECT = kernels.dialect(WORKSPACE.kernels)
 SCHEDULES = kernels.schedules(WORKSPACE.kernels)
 MODULES = {
     name: kernels.load(kernels.find(WORKSPACE, "moe", name), WORKSPACE.kernels)
-    for name in ("baseline", "portable")
+    for name in ("baseline", "portable", "hopper", "torch_grouped")
 }
+HERE = ("baseline", "portable")  # what this file can run
 ROUNDING = {torch.float16: 1e-3, torch.bfloat16: 8e-3}
 """Limit of a row's relative RMS error: two roundings to the dtype, with room."""
 D_HIDDEN, D_EXPERT = 192, 64  # neither is a multiple of the contest's 128-wide tiles
@@ -104,7 +113,7 @@ def run_layer(module, n_tokens: int, n_experts: int, top_k: int, dtype: torch.dt
     return out, golden
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", HERE)
 @pytest.mark.parametrize("layout", ["compact", "padded"])
 @pytest.mark.parametrize(
     "sizes",
@@ -116,14 +125,14 @@ def test_routed_matches_the_naive_experts(module, layout, sizes):
         assert_rows_close(*run_routed(MODULES[module], sizes, layout, dtype))
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", HERE)
 def test_routed_without_any_row_writes_only_the_padding(module):
     for layout in ("compact", "padded"):
         out, golden = run_routed(MODULES[module], [0, 0], layout, torch.float16)
         assert torch.equal(out.double(), golden)
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", HERE)
 @pytest.mark.parametrize("n_tokens", [0, 1, 16, 17, 100])
 def test_layer_matches_the_naive_experts(module, n_tokens):
     for dtype in ROUNDING:
@@ -183,3 +192,63 @@ def test_more_tiles_than_the_bound_are_never_needed():
         for block in (1, 4, 16):
             needed = sum(-(-n // block) for n in pairs_of)
             assert needed <= tile_count(sum(pairs_of), len(pairs_of), 1, block, every=False)
+
+
+def test_hopper_falls_back_to_portable_where_it_cannot_run():
+    assert_rows_close(*run_routed(MODULES["hopper"], [5, 0, 129], "padded", torch.float16))
+    assert_rows_close(*run_layer(MODULES["hopper"], 17, 20, 3, torch.float16))
+
+
+def hopper_programs(d_hidden: int, d_expert: int) -> list[tuple]:
+    """(program, static sizes) of the grouped GEMMs, for few and many rows an expert."""
+    DIALECT.use(DIALECT.SM90)
+    weight = torch.empty(4, d_expert, d_hidden, dtype=torch.bfloat16, device="meta")
+    experts = (weight, weight, weight.transpose(1, 2))
+    with DIALECT.collect() as asked:
+        for n_tokens in (1, 20, 4000):
+            hidden = torch.empty(n_tokens, d_hidden, dtype=torch.bfloat16, device="meta")
+            router_w = torch.empty(4, d_hidden, dtype=torch.bfloat16, device="meta")
+            MODULES["hopper"].layer(hidden, router_w, *experts, hidden, top_k=2)
+        for rows in (8, 500, 8000):
+            tokens = torch.empty(rows, d_hidden, dtype=torch.bfloat16, device="meta")
+            groups = [torch.empty(4, dtype=torch.int32, device="meta") for _ in range(3)]
+            owner = torch.empty(-(-rows // BLOCK) + 4, dtype=torch.int32, device="meta")
+            MODULES["hopper"].routed(tokens, *experts, tokens[:, 0], *groups, owner, tokens)
+    return [found for found in asked if re.search("_(few|many)", found[0].name)]
+
+
+@pytest.mark.skipif(OLDEST, reason="this TileLang has no Hopper programs")
+def test_hopper_s_programs_fit_the_chip_and_use_its_instructions(tmp_path):
+    found = {f"{p.name}{static}": (p, static) for p, static in hopper_programs(D_HIDDEN, D_EXPERT)}
+    assert len({program.name for program, _ in found.values()}) == 4
+    for number, (name, (program, static)) in enumerate(found.items()):
+        lowered = program.lower(DIALECT.SM90, **static)
+        tables = 2 * 4 * static.get("room", 0)
+        assert lowered.shared_bytes + tables + 1024 <= SHARED_LIMIT["sm_90a"], name
+        assert "wgmma" in lowered.source and "tma_load" in lowered.source, name
+        if nvcc.available() and number % 4 == 0:  # each takes seconds
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            assert nvcc.compile_resources(lowered.source, "sm_90a", folder).spills == 0, name
+
+
+def test_torch_grouped_says_what_it_lacks(monkeypatch):
+    with pytest.raises(RuntimeError, match="needs a CUDA device"):
+        run_routed(MODULES["torch_grouped"], [3, 2], "compact", torch.bfloat16)
+    monkeypatch.delattr(F, "grouped_mm", raising=False)
+    monkeypatch.delattr(torch, "_grouped_mm", raising=False)
+    with pytest.raises(RuntimeError, match=r"torch\.nn\.functional\.grouped_mm.*lacks"):
+        run_layer(MODULES["torch_grouped"], 2, 4, 2, torch.bfloat16)
+
+
+def test_torch_grouped_matches_the_naive_experts(monkeypatch):
+    product = getattr(F, "grouped_mm", None)
+    if product is None:
+        pytest.skip("this torch has no grouped product")
+    module = MODULES["torch_grouped"]
+    monkeypatch.setattr(module, "_grouped_product", lambda tensor: product)
+    monkeypatch.setitem(ROUNDING, torch.bfloat16, 1.6e-2)  # more intermediates are rounded
+    monkeypatch.setitem(ROUNDING, torch.float16, 2e-3)
+    for layout in ("compact", "padded"):
+        assert_rows_close(*run_routed(module, [5, 0, 127, 1, 40], layout, torch.bfloat16))
+    assert_rows_close(*run_layer(module, 17, 20, 3, torch.bfloat16))

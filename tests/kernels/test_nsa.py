@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from dataclasses import dataclass
 
 import pytest
@@ -11,12 +12,14 @@ import torch
 from mxbench import kernel as kernels
 from mxbench import workspace
 
+from . import nvcc
+
 WORKSPACE = workspace.bundled()
 DIALECT = kernels.dialect(WORKSPACE.kernels)
 SCHEDULES = kernels.schedules(WORKSPACE.kernels)
 MODULES = {
     name: kernels.load(kernels.find(WORKSPACE, "nsa", name), WORKSPACE.kernels)
-    for name in ("baseline", "portable")
+    for name in ("baseline", "portable", "hopper")
 }
 BLOCKS = importlib.import_module(f"{kernels.PACKAGE}.nsa._blocks")
 ROUNDING = {torch.float16: 1e-3, torch.bfloat16: 8e-3}
@@ -250,3 +253,61 @@ def test_full_in_chunks_of_queries_chooses_the_same(monkeypatch):
     whole = run_full(MODULES["portable"], x, SMALL)[1]
     monkeypatch.setattr(BLOCKS, "SCRATCH_BYTES", 1)  # the smallest chunk: one tile of queries
     assert torch.equal(run_full(MODULES["portable"], x, SMALL)[1], whole)
+
+
+def meta(*shape: int, dtype=torch.float16) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def ask_selected(seqlen: int, kv_heads: int, group: int, block_size: int) -> list[str]:
+    """Names of the programs that hopper's `selected` asks for on sm_90a."""
+    q = meta(1, seqlen, kv_heads * group, 128)
+    k = meta(1, seqlen, kv_heads, 128)
+    blocks = meta(1, seqlen, kv_heads, 16, dtype=torch.int32)
+    with DIALECT.collect() as asked:
+        MODULES["hopper"].selected(
+            q, k, k, blocks, q, block_size=block_size, softmax_scale=0.1, causal=True
+        )
+    return [program.name.rsplit(".", 1)[1] for program, _ in asked]
+
+
+def test_hopper_walks_unions_only_where_they_repay_a_plan():
+    DIALECT.use(DIALECT.SM90)
+    assert ask_selected(8192, 1, 16, 64) == ["plan", "union", "attend_left"]
+    assert ask_selected(1024, 1, 16, 64) == ["attend"]  # few queries: one launch
+    assert ask_selected(8192, 1, 8, 64) == ["attend"]  # few rows a query
+    assert ask_selected(8192, 1, 16, 16) == ["attend"]  # small blocks
+    DIALECT.use(DIALECT.SM80)
+    assert ask_selected(8192, 1, 16, 64) == ["attend"]
+
+
+def test_hopper_programs_compile_without_spills(tmp_path):
+    version = tuple(map(int, importlib.metadata.version("tilelang").split("+")[0].split(".")[:3]))
+    if version < (0, 1, 11) or not nvcc.available():
+        pytest.skip("needs nvcc and a TileLang with Hopper's later passes")
+    DIALECT.use(DIALECT.SM90)
+    q, k, gate = meta(1, 8192, 16, 128), meta(1, 8192, 1, 128), meta(1, 8192, 16)
+    chosen = meta(1, 8192, 1, 16, dtype=torch.int32)
+    sizes = Sizes(block_size=64, top_k=16, window=512, cmp_kernel=32, cmp_stride=16)
+    with DIALECT.collect() as asked:
+        MODULES["hopper"].full(
+            q, k, k, gate, gate, gate, q, chosen, **vars(sizes), softmax_scale=0.1
+        )
+    for number, (program, static) in enumerate(asked):
+        lowered = program.lower(DIALECT.SM90, **static)
+        assert lowered.shared_bytes <= 227 << 10, program.name
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        resources = nvcc.compile_resources(lowered.source, "sm_90a", folder)
+        assert resources.spills == 0, f"{program.name}: {resources}"
+
+
+def test_a_remembered_call_gives_way_to_a_schedule_under_trial():
+    x = Qkv.draw(1, 40, 1, 2, 32)
+    blocks = any_blocks(x, 2, 16)
+    use = {"rows": 16, "block_n": 16, "threads": 1, "stages": 1, "split": "rows"}
+    run_selected(MODULES["portable"], x, blocks, 16)
+    SCHEDULES.take_used()
+    with SCHEDULES.override("nsa/portable/selected", use):
+        run_selected(MODULES["portable"], x, blocks, 16)
+    assert SCHEDULES.take_used() == {"nsa/portable/selected": use}
