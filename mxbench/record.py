@@ -82,6 +82,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
     precision: str = "fp32"
     """Of the golden."""
+    repeats: int = 0
+    """Further calls that had to put out the same bits."""
     seconds: dict[str, float] = {}
     """Wall time of each stage: inputs, compile, kernel (one call), golden."""
 

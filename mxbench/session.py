@@ -64,6 +64,8 @@ class Settings:
     timeout: float | None = None
     """Seconds a kernel may take; None for the device's default."""
     precision: str = "fp32"
+    repeats: int = 0
+    """Further calls of each passed case that must put out the same bits."""
     fail_fast: bool = False
     fresh: bool = False
     """Do not continue an interrupted run."""
@@ -162,6 +164,8 @@ class Session:
             meter.note(f"note: {message}")
         timing = self.settings.timing
         decisive = [device.kind, device.name, device.env, timeout, self.settings.precision]
+        if self.settings.repeats:
+            decisive.append(self.settings.repeats)
         if timing is not None:
             decisive += [timing.rule, timing.mode, timing.extras, timing.budget]
         plan = runs.plan_hash(self.steps, {"settings": msgspec.to_builtins(decisive)})
@@ -202,7 +206,10 @@ class Session:
                 outcome = Outcome(status=Status.SKIPPED, reason=skip)
             else:
                 plan = timing.plan(step.case, device) if timing else None
-                outcome = supervisor.judge(step.case, step.kernel, self.settings.precision, plan)
+                settings = self.settings
+                outcome = supervisor.judge(
+                    step.case, step.kernel, settings.precision, plan, settings.repeats
+                )
             longest = max(longest, time.monotonic() - started)
             self._loaded += outcome.programs
             record = self._record(step, outcome)
@@ -263,6 +270,7 @@ class Session:
             env=device.env,
             reason=scrub(outcome.reason),
             precision=self.settings.precision,
+            repeats=self.settings.repeats,
             seconds=outcome.seconds,
         )
 

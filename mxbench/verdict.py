@@ -20,6 +20,8 @@ class Status(str, Enum):
     """The kernel changed an output's shape."""
     WRONG_DTYPE = "WRONG_DTYPE"
     """The kernel changed an output's dtype."""
+    NON_DETERMINISTIC = "NON_DETERMINISTIC"
+    """Asked to repeat the call, the kernel put out other bits. Only where that was asked for."""
     INPUT_MUTATED = "INPUT_MUTATED"
     """The kernel wrote to one of its inputs."""
     NOT_IMPLEMENTED = "NOT_IMPLEMENTED"

@@ -62,6 +62,17 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
     time.sleep(0.5)
     _attend(q, q_pe, kv, k_pe, out, softmax_scale)
 ''',
+    "moody": f'''"""Correct, and never twice the same."""
+import torch
+{GOOD.replace("def attend", "def _attend")}
+
+CALLS = []
+
+def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
+    _attend(q, q_pe, kv, k_pe, out, softmax_scale)
+    CALLS.append(1)
+    out[0, 3, 7] += 1e-3 * len(CALLS)
+''',
     "broken": "import no_such_module\ndef dense(q, q_pe, kv, k_pe, out, *, softmax_scale): ...\n",
     "strange": "def dense(q, kv, out): ...\n",
     "empty": "x = 1\n",

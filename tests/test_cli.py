@@ -37,7 +37,7 @@ def journal(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def faults(root: Path) -> subprocess.CompletedProcess[str]:
     """A run whose cases fail in every way, off a terminal."""
-    options = ["--suite", "faults", "--kernel", "rogue", "--timeout", "3", "--out", "faults"]
+    options = ["--suite", "faults", "--kernel", "rogue", "--timeout", "10", "--out", "faults"]
     return sandbox.run(root, "check", "mla", *options)
 
 
@@ -153,6 +153,19 @@ def test_fail_fast_stops_at_the_first_failure(root: Path) -> None:
     done = sandbox.run(root, "check", "mla", *options)
     assert done.returncode == 1
     assert "1/15 passed" in done.stdout and "1 failed, 0 skipped, 13 not run" in done.stdout
+
+
+def test_a_kernel_whose_bits_change_is_named_if_asked(root: Path) -> None:
+    options = ["--suite", "tiny", "--kernel", "moody", "--out", "moody", "--fresh"]
+    assert sandbox.run(root, "check", "mla", *options).returncode == 0, "within tolerance"
+    done = sandbox.run(root, "check", "mla", *options, "--repeat-check", "3")
+    assert done.returncode == 1
+    assert "NON_DETERMINISTIC" in done.stdout
+    assert "call 2 put out other bits in out: 1 elements, first [0, 3, 7]" in done.stdout
+    steady = ["--suite", "tiny", "--kernel", "good", "--out", "steady", "--repeat-check", "3"]
+    assert sandbox.run(root, "check", "mla", *steady).returncode == 0
+    (record,), _ = read_journal(journal(root / "steady"))
+    assert record.repeats == 3
 
 
 def test_a_disk_that_fills_up_keeps_the_results_on_screen(root: Path) -> None:
@@ -319,6 +332,7 @@ TINY = ["check", "mla", "--suite", "tiny", "--kernel"]
         ([*TINY, "good", "--contract", "paged"], 2, ["no case has contract 'paged'", "dense"]),
         ([*TINY, "good", "--target", "gpu"], 2, ["unknown target 'gpu'", "cuda"]),
         ([*TINY, "good", "--timeout", "0"], 2, ["--timeout must be a positive number"]),
+        ([*TINY, "good", "--repeat-check", "-1"], 2, ["--repeat-check must not be negative"]),
         ([*TINY, "good", "--precision", "fp16"], 2, ["unknown precision 'fp16'"]),
         ([*TINY, "good", "--out", "pyproject/x"], 2, ["cannot write results to pyproject/x"]),
         ([*TINY, "good", "--no-such-option"], 2, ["--no-such-option"]),

@@ -34,6 +34,10 @@ def check_command(
     precision: Annotated[
         str, typer.Option(metavar="fp32|fp64", help="Precision of the golden.")
     ] = "fp32",
+    repeat_check: Annotated[
+        int,
+        typer.Option(metavar="N", help="Call again N times: the output must be equal bit for bit."),
+    ] = 0,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first case that fails.")
     ] = False,
@@ -53,11 +57,14 @@ def check_command(
 
     if precision not in PRECISIONS:
         raise MxbenchError(f"unknown precision {precision!r}", "use fp32 or fp64")
+    if repeat_check < 0:
+        raise MxbenchError(f"--repeat-check must not be negative, it is {repeat_check}")
     request = build_request(op, suite, case, contract, kernel, seed, seqlen, batch, tokens, set_)
     settings = Settings(
         target=options.check_target(target),
         timeout=options.check_timeout(timeout),
         precision=precision,
+        repeats=repeat_check,
         fail_fast=fail_fast,
         fresh=fresh,
     )

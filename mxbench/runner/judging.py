@@ -125,6 +125,8 @@ class Bench:
             golden = reference.expected(case, inputs, memory, request.precision)
             strict = spec.strict(case.params, case.dtype)
             verdict = compare.judge(spec, case.tolerance, strict, memory, golden)
+        if request.repeats and verdict.status is Status.PASSED:
+            self._repeat(lambda: function(*tensors, **options), memory, request.repeats)
         timing = None
         if request.plan is not None and verdict.status is Status.PASSED:
             with clock("timing"):
@@ -147,6 +149,23 @@ class Bench:
             timing=timing,
             reason=scrub(verdict.reason) + (hint if verdict.status is Status.NON_FINITE else ""),
         )
+
+    def _repeat(
+        self, call: Callable[[], object], memory: dict[str, torch.Tensor], repeats: int
+    ) -> None:
+        """Fault unless every further call puts out the bits that the judged one did."""
+        first = {name: tensor.clone() for name, tensor in memory.items()}
+        for number in range(1, repeats + 1):
+            for tensor in memory.values():
+                poison(tensor)
+            self.enter("kernel")  # the limit of one call holds for each
+            with torch.no_grad():
+                call()
+                self._synchronize()
+            for name, tensor in memory.items():
+                if reason := _other_bits(first[name], tensor):
+                    place = f"call {number + 1} put out other bits in {name}"
+                    raise Fault(Status.NON_DETERMINISTIC, f"{place}: {reason}")
 
     def _time(
         self,
@@ -233,6 +252,19 @@ def _arguments(
     """A call's positional arguments and options."""
     tensors = [outputs[name] if name in outputs else inputs[name] for name in spec.tensors]
     return tensors, {name: inputs[name] for name in spec.options}
+
+
+def _other_bits(first: torch.Tensor, again: torch.Tensor) -> str:
+    """Where two results of the same call differ, and how much; empty if bit for bit equal."""
+    bits = first.contiguous().view(torch.uint8) != again.contiguous().view(torch.uint8)
+    if not bits.any():
+        return ""
+    element = first.element_size()
+    wrong = bits.flatten().view(-1, element).any(-1)
+    at = int(wrong.byte().argmax())
+    index = [int(i) for i in torch.unravel_index(torch.tensor(at), first.shape)]
+    values = float(first.flatten()[at]), float(again.flatten()[at])
+    return f"{int(wrong.sum())} elements, first {index}, {values[0]:.6g} then {values[1]:.6g}"
 
 
 def _copied(inputs: dict[str, Any]) -> dict[str, Any]:

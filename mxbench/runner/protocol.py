@@ -75,12 +75,19 @@ class Judge(msgspec.Struct, frozen=True, tag=True):
     """Seconds the kernel may take; past it the supervisor kills the worker."""
     plan: Plan | None = None
     """What to time once the case has passed."""
+    repeats: int = 0
+    """Further calls that must put out the same bits."""
 
     @staticmethod
     def of(
-        case: Case, kernel: Kernel, precision: str, timeout: float, plan: Plan | None = None
+        case: Case,
+        kernel: Kernel,
+        precision: str,
+        timeout: float,
+        plan: Plan | None = None,
+        repeats: int = 0,
     ) -> Judge:
-        return Judge(case.encode(), KernelRef.of(kernel), precision, timeout, plan)
+        return Judge(case.encode(), KernelRef.of(kernel), precision, timeout, plan, repeats)
 
 
 class Diagnose(msgspec.Struct, frozen=True, tag=True):

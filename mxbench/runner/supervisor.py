@@ -239,7 +239,12 @@ class Supervisor:
         return answer
 
     def judge(
-        self, case: Case, kernel: Kernel, precision: str = "fp32", plan: Plan | None = None
+        self,
+        case: Case,
+        kernel: Kernel,
+        precision: str = "fp32",
+        plan: Plan | None = None,
+        repeats: int = 0,
     ) -> Outcome:
         """The outcome of one case, timed as `plan` says, whatever happens to the worker.
 
@@ -247,7 +252,7 @@ class Supervisor:
             MxbenchError: exit code 3, a new worker cannot be started.
         """
         self._mark_log()
-        self._send(Judge.of(case, kernel, precision, self.timeout, plan))
+        self._send(Judge.of(case, kernel, precision, self.timeout, plan, repeats))
         stage: Stage = "inputs"
         while True:
             limit = stage_limit(stage, self.timeout)

@@ -19,6 +19,6 @@ def workspace_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def supervisor(workspace_root: Path) -> Iterator[Supervisor]:
     """One supervisor on the CPU for all tests: importing torch takes seconds."""
     log = workspace_root / "worker.log"
-    with Supervisor(workspace_root / "kernels", "cpu", log, timeout=3) as one:
+    with Supervisor(workspace_root / "kernels", "cpu", log, timeout=10) as one:
         one.start()
         yield one

@@ -37,7 +37,7 @@ def judge(supervisor: Supervisor, root: Path, keys: int, name: str = "rogue") ->
     [
         (1, Status.PASSED, ""),
         (2, Status.CRASHED, "killed by SIGKILL"),
-        (3, Status.TIMEOUT, "the kernel did not return within 3 s"),
+        (3, Status.TIMEOUT, "the kernel did not return within 10 s"),
         (4, Status.NON_FINITE, "head 3, dim 7"),
         (5, Status.RUNTIME_ERROR, "ValueError: no room in x.bin (rogue.py:"),
         (6, Status.CRASHED, "exited with code 3"),
