@@ -52,11 +52,11 @@ class Kernel:
 
     @cached_property
     def sha(self) -> str:
-        """Hash of the module and of all it may import: `kernels/<op>/_*.py` and kernels/common."""
+        """Hash of the module, of the siblings it imports (and they in turn), and kernels/common."""
         digest = hashlib.sha256(self.source.encode())
         home = self.home or self.path.parent
         common = home.parent / "common"
-        near = home.glob("_*.py")
+        near = _siblings(self.tree, home)
         for path in sorted([*near, *common.rglob("*.py"), *common.rglob("*.json")]):
             digest.update(path.name.encode() + path.read_bytes())
         return digest.hexdigest()[:16]
@@ -98,6 +98,22 @@ class Kernel:
                 f"kernel {self.name} ({self.path.name}): signature of {contract.name} differs",
                 f"wanted: def {contract.signature}\n  found:  def {have}",
             )
+
+
+def _siblings(tree: ast.Module, home: Path) -> set[Path]:
+    """The files in `home` that a module imports relatively, and those that they import."""
+    found: set[Path] = set()
+    waiting = [tree]
+    while waiting:
+        for node in ast.walk(waiting.pop()):
+            if not isinstance(node, ast.ImportFrom) or node.level != 1:
+                continue
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            for path in (home / f"{name}.py" for name in names):
+                if path.is_file() and path not in found:
+                    found.add(path)
+                    waiting.append(ast.parse(path.read_text(encoding="utf-8")))
+    return found
 
 
 def _signature(node: ast.FunctionDef) -> str:

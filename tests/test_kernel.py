@@ -30,6 +30,15 @@ def test_a_hash_covers_all_that_a_kernel_may_import(here):
         file.write_text(text + "\n")
         assert kernel.find(here, "mla", "portable").sha != before, changed
         file.write_text(text)
+    hopper = kernel.find(here, "mla", "hopper").sha
+    portable = here.kernels / "mla" / "portable.py"
+    text = portable.read_text()
+    portable.write_text(text + "\n")
+    assert kernel.find(here, "mla", "hopper").sha != hopper, "it falls back to portable"
+    portable.write_text(text)
+    baseline = here.kernels / "mla" / "baseline.py"
+    baseline.write_text(baseline.read_text() + "\n")
+    assert kernel.find(here, "mla", "portable").sha == before, "it does not import baseline"
     other = here.kernels / "nsa" / "_tile.py"
     other.write_text(other.read_text() + "\n")
     assert kernel.find(here, "mla", "portable").sha == before, "another operator's file"
