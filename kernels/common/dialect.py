@@ -91,6 +91,9 @@ class _State:
     """While collecting: the programs asked for, with their static sizes."""
     compiled: int = 0
     """Programs compiled or loaded from the disk cache so far."""
+    trials: int = 0
+    """Schedules under trial (`schedule.override`)."""
+    memos: list[dict[Any, Any]] = field(default_factory=list)
 
 
 _state = _State()
@@ -99,6 +102,7 @@ _state = _State()
 def use(target: Target) -> None:
     """Make `target` the one that programs of this process are compiled for."""
     _state.target = target
+    forget()
 
 
 def current() -> Target:
@@ -118,6 +122,7 @@ def compile_only(index: int = 0, count: int = 1) -> Iterator[None]:
     Of `count` processes doing the same calls, the one with this `index` compiles its share.
     """
     _state.share = (index, count)
+    forget()
     try:
         yield
     finally:
@@ -128,10 +133,48 @@ def compile_only(index: int = 0, count: int = 1) -> Iterator[None]:
 def collect() -> Iterator[list[tuple[Program, dict[str, Any]]]]:
     """Inside, programs neither compile nor run; yields the list of those asked for."""
     _state.asked = []
+    forget()
     try:
         yield _state.asked
     finally:
         _state.asked = None
+
+
+# --- what repeated calls need not look up again --------------------------------------------------
+
+
+def memo() -> dict[Any, Any]:
+    """A dict for a kernel module: what a call of some shape launches. Fill it with `remember`.
+
+    Looking up a schedule and a program takes longer in Python than a small launch on the GPU.
+    """
+    made: dict[Any, Any] = {}
+    _state.memos.append(made)
+    return made
+
+
+def remember(made: dict[Any, Any], key: Any, value: Any) -> Any:
+    """Store `value` in a memo, unless this process only compiles, collects or tries schedules."""
+    if _state.share is None and _state.asked is None and not _state.trials:
+        made[key] = value
+    return value
+
+
+def forget() -> None:
+    """Empty all memos: from now on calls may launch something else."""
+    for made in _state.memos:
+        made.clear()
+
+
+@contextlib.contextmanager
+def trial() -> Iterator[None]:
+    """Inside, memos stay empty."""
+    _state.trials += 1
+    forget()
+    try:
+        yield
+    finally:
+        _state.trials -= 1
 
 
 # --- the words that differ ----------------------------------------------------------------------
@@ -262,9 +305,9 @@ class Lowered:
 
     source: str
     shared_bytes: int
-    """Dynamic shared memory of a block."""
+    """Dynamic shared memory of a block; of several kernels, the largest."""
     threads: int
-    """Threads of a block, producer warps that TileLang added included."""
+    """Threads of a block, producer warps that TileLang added included; likewise."""
 
 
 @dataclass
@@ -305,12 +348,14 @@ class Program:
                 enable_host_codegen=False,
                 enable_device_compile=False,
             )
-        (device_function,) = artifact.device_mod.functions.values()
-        attrs = device_function.attrs
-        extents = attrs["thread_extent"]
-        threads = [int(extents[k]) for k in extents if str(k).startswith("threadIdx")]
-        shared = int(attrs["dyn_shared_memory_buf"]) if "dyn_shared_memory_buf" in attrs else 0
-        return Lowered(artifact.kernel_source, shared, math.prod(threads))
+        threads, shared = 1, 0
+        for kernel in artifact.device_mod.functions.values():
+            extents = kernel.attrs["thread_extent"]
+            sizes = (int(extents[k]) for k in extents if str(k).startswith("threadIdx"))
+            threads = max(threads, math.prod(sizes))
+            if "dyn_shared_memory_buf" in kernel.attrs:
+                shared = max(shared, int(kernel.attrs["dyn_shared_memory_buf"]))
+        return Lowered(artifact.kernel_source, shared, threads)
 
     def _compile_share(self, key: Any, static: dict[str, Any]) -> Callable[..., None]:
         index, count = _state.share
@@ -338,12 +383,25 @@ class Program:
             ]
             written = tuple(names.index(name) for name in self.writes)
             return functools.partial(_launch_on_cpu, kernel, written)
-        return tilelang.compile(
+        kernel = tilelang.compile(
             function,
             target=target.tvm(),
             execution_backend="auto" if target.kind == "maca" else "tvm_ffi",
             pass_configs=self.pass_configs,
         )
+        return _entry(kernel)
+
+
+def _entry(kernel: Any) -> Callable[..., None]:
+    """The compiled function itself where TileLang lets one have it, else TileLang's wrapper.
+
+    The wrapper looks at every argument in Python: some microseconds of every launch.
+    """
+    find = getattr(getattr(kernel, "adapter", None), "_get_executable", None)
+    try:
+        return kernel if find is None else find()["main"]
+    except (AttributeError, KeyError, RuntimeError):
+        return kernel
 
 
 def _skip(*tensors: Any) -> None:

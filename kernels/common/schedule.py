@@ -69,6 +69,11 @@ def schedule(name: str, **shape: Any) -> dict[str, Any]:
     return chosen
 
 
+def note(used: dict[str, dict[str, Any]]) -> None:
+    """Remember schedules, by name, as used: for calls that kept what `schedule` gave them."""
+    _used.update(used)
+
+
 def take_used() -> dict[str, dict[str, Any]]:
     """Schedules used since the last call, by program name."""
     used = dict(_used)
@@ -82,7 +87,8 @@ def override(name: str, use: dict[str, Any]) -> Iterator[None]:
     before = _overrides.get(name)
     _overrides[name] = use
     try:
-        yield
+        with dialect.trial():
+            yield
     finally:
         if before is None:
             del _overrides[name]

@@ -5,11 +5,12 @@ import math
 
 import tilelang.language as T
 
-from ..common.dialect import program
-
 LOG2E = math.log2(math.e)
-LOWEST = -1e30  # below any log-sum-exp but -inf
+# "No key seen yet" in the running maximum. Finite, so that the difference of two of them is 0 and
+# not NaN; far below any score.
+LOWEST = -1e30
 MAX_SPLITS = 128  # of which a combining CTA keeps the weights in shared memory
+ROOM = 4  # columns behind a part's row: its largest score, its sum of weights; keeps 16-byte rows
 
 
 @functools.lru_cache(maxsize=4096)
@@ -30,60 +31,56 @@ def choose_splits(blocks, tiles, sms, *, per_sm, start_tiles, merge_tiles, max_s
     return min(range(1, min(max_splits, MAX_SPLITS, max(tiles, 1)) + 1), key=cost)
 
 
-@program(writes=("Out", "Lse"))
-def combine(D, *, dim, dtype, block_d, threads, unroll):
-    """Weigh the splits' outputs by their shares of the sum of exponentials.
+@T.macro
+def merge_parts(
+    D, Part, b, row, splits, block_h, column0, dim, block_d, groups, unroll, Out, Lse, heads
+):
+    """Add up the splits' parts of one row, each weighed by its largest score.
 
-    Partial [B, splits, Sq * Hq, dim] and PartialLse [B, splits, Hq, Sq], fp32 ->
-    Out [B, Sq * Hq, dim], Lse [B, Hq, Sq]. One CTA serves `block_d` columns of one query and
-    head. A split that saw no key has log-sum-exp -inf; if all have, the row is 0 and its Lse -inf.
+    Part is [B, splits, row blocks, block_h * (dim + ROOM)], fp32: sums that are not normalised,
+    then the largest score in base 2 and the sum of weights -> columns `column0` to
+    `column0 + block_d` of Out [B, rows, dim], and Lse [B, Hq, Sq] unless None. `groups` splits are
+    loaded side by side, `unroll` times over: the loads' latency is all there is to hide.
     """
-    batch, splits, rows = T.dynamic("batch"), T.dynamic("splits"), T.dynamic("rows")
-    heads, q_len = T.dynamic("heads"), T.dynamic("q_len")
-    block_d = math.gcd(block_d, dim)
-    column_blocks = dim // block_d
-
-    @T.prim_func
-    def main(
-        Partial: T.Tensor((batch, splits, rows, dim), "float32"),
-        PartialLse: T.Tensor((batch, splits, heads, q_len), "float32"),
-        Out: T.Tensor((batch, rows, dim), D.dtype(dtype)),
-        Lse: T.Tensor((batch, heads, q_len), "float32"),
-    ):
-        with D.kernel(heads * column_blocks, q_len, batch, threads=threads) as (x, query, b):
-            head = x // column_blocks
-            column0 = x % column_blocks * block_d
-            row = query * heads + head
-            weight = D.alloc_shared((MAX_SPLITS,), "float32")
-            acc = D.alloc_fragment((block_d,), "float32")
-            top = T.alloc_local((1,), "float32")
-            total = T.alloc_local((1,), "float32")
-            T.clear(acc)
-            for s in D.parallel(MAX_SPLITS):
-                weight[s] = T.if_then_else(
-                    s < splits, PartialLse[b, s, head, query], -T.infinity("float32")
+    x = T.truncdiv(row, block_h)
+    at = T.truncmod(row, block_h) * (dim + ROOM)
+    top = D.alloc_fragment((1, MAX_SPLITS), "float32")
+    mass = D.alloc_fragment((1, MAX_SPLITS), "float32")
+    peak = D.alloc_fragment((1,), "float32")
+    total = D.alloc_fragment((1,), "float32")
+    weight = D.alloc_shared((MAX_SPLITS,), "float32")
+    sums = D.alloc_fragment((groups, block_d), "float32")
+    out = D.alloc_fragment((block_d,), "float32")
+    for i, s in D.parallel(1, MAX_SPLITS):
+        top[i, s] = T.if_then_else(s < splits, Part[b, s, x, at + dim], LOWEST)
+        mass[i, s] = T.if_then_else(s < splits, Part[b, s, x, at + dim + 1], 0)
+    D.reduce_max(top, peak)
+    for i, s in D.parallel(1, MAX_SPLITS):
+        top[i, s] = T.exp2(top[i, s] - peak[i])
+        mass[i, s] = mass[i, s] * top[i, s]
+    D.reduce_sum(mass, total)
+    for i, s in D.parallel(1, MAX_SPLITS):
+        weight[s] = top[i, s]
+    T.clear(sums)
+    for s0 in T.serial(T.ceildiv(splits, groups * unroll)):
+        for u in T.unroll(unroll):
+            for g, d in D.parallel(groups, block_d):
+                # No guard, so that all loads go out at once: splits past the last weigh nothing.
+                s = (s0 * unroll + u) * groups + g
+                sums[g, d] += (
+                    Part[b, T.min(s, splits - 1), x, at + column0 + d]
+                    * weight[T.min(s, MAX_SPLITS - 1)]
                 )
-            top[0] = LOWEST  # finite: the difference of two -inf would be NaN
-            total[0] = 0
-            for s in T.serial(splits):
-                top[0] = T.max(top[0], weight[s])
-            for s in T.serial(splits):
-                total[0] += T.exp2((weight[s] - top[0]) * LOG2E)
-            # Unrolled, so that `unroll` loads are on their way at a time: there is nothing else
-            # to hide their latency behind.
-            for s0 in T.serial(T.ceildiv(splits, unroll)):
-                for u in T.unroll(unroll):
-                    if s0 * unroll + u < splits:
-                        for d in D.parallel(block_d):
-                            acc[d] += Partial[b, s0 * unroll + u, row, column0 + d] * T.exp2(
-                                (weight[s0 * unroll + u] - top[0]) * LOG2E
-                            )
-            for d in D.parallel(block_d):
-                acc[d] = T.if_then_else(total[0] > 0, acc[d] / total[0], 0)
-            T.copy(acc, Out[b, row, column0 : column0 + block_d])
-            if column0 == 0:
-                Lse[b, head, query] = T.if_then_else(
-                    total[0] > 0, top[0] + T.log(total[0]), -T.infinity("float32")
-                )
-
-    return main
+    if groups > 1:
+        T.reduce_sum(sums, out, dim=0)
+    else:
+        for d in D.parallel(block_d):
+            out[d] = sums[0, d]
+    for d in D.parallel(block_d):
+        out[d] = T.if_then_else(total[0] > 0, out[d] / total[0], 0)
+    T.copy(out, Out[b, row, column0 : column0 + block_d])
+    if Lse is not None:  # noqa: SIM102  (known while tracing; the next is not)
+        if column0 == 0:
+            Lse[b, T.truncmod(row, heads), T.truncdiv(row, heads)] = T.if_then_else(
+                total[0] > 0, (peak[0] + T.log2(total[0])) / LOG2E, -T.infinity("float32")
+            )

@@ -11,22 +11,16 @@ by key, because a key past the length must not reach the PV product at all (its 
 and 0 * NaN is NaN), and scores are masked row by row.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import tilelang.language as T
 
 from ..common.dialect import Dialect, program
-
-LOG2E = math.log2(math.e)
+from ._combine import LOG2E, LOWEST, ROOM, merge_parts
 
 # TileLang 0.1.9 does not see that rows map one to one to elements of `Lse`, and warns of a race.
 PASSES = {"tl.disable_data_race_check": True}
-
-# "No key seen yet" in the running maximum. Finite, so that the difference of two of them is 0 and
-# not NaN; far below any score.
-LOWEST = -1e30
 
 
 @dataclass
@@ -176,30 +170,43 @@ def walk(t, Kv, KPe, pe_column, place, length, hidden, split, splits, scale, sta
 
 
 @T.macro
-def finish(t, b, split, row0, rows, heads, scale, Out, Lse):
-    """Write the split's normalised output and the natural log of its sum of exponentials."""
+def finish(t, b, row0, rows, heads, scale, Out, Lse):
+    """Write the rows' outputs to Out [B, rows, dim], and to Lse [B, Hq, Sq] unless None."""
     D = t.D
     if t.late_sum:
         D.reduce_sum(t.mass, t.total)
     for i, d in D.parallel(t.block_h, t.dim):
         t.acc[i, d] = T.if_then_else(t.total[i] > 0, t.acc[i, d] / t.total[i], 0)
-    T.copy(t.acc, Out[b, split, row0, 0])
+    T.copy(t.acc, Out[b, row0, 0])
+    if Lse is not None:
+        for i in D.parallel(t.block_h):
+            if row0 + i < rows:
+                Lse[b, row0 + i - t.query[i] * heads, t.query[i]] = T.if_then_else(
+                    t.total[i] > 0,
+                    t.top[i] * scale + T.log(t.total[i]),
+                    -T.infinity("float32"),
+                )
+
+
+@T.macro
+def finish_part(t, b, split, x, scale, Part):
+    """Write the split's sums as they are, and behind each row what they weigh."""
+    D = t.D
+    width = t.dim + ROOM
+    if t.late_sum:
+        D.reduce_sum(t.mass, t.total)
+    for i, d in D.parallel(t.block_h, t.dim):
+        Part[b, split, x, i * width + d] = t.acc[i, d]
     for i in D.parallel(t.block_h):
-        if row0 + i < rows:
-            Lse[b, split, row0 + i - t.query[i] * heads, t.query[i]] = T.if_then_else(
-                t.total[i] > 0, t.top[i] * scale + T.log(t.total[i]), -T.infinity("float32")
-            )
+        Part[b, split, x, i * width + t.dim] = t.top[i] * (scale * LOG2E)
+        Part[b, split, x, i * width + t.dim + 1] = t.total[i]
 
 
-@program(writes=("Out", "Lse"), pass_configs=PASSES)
-def dense_splits(D, *, dim, pe_dim, dtype, out_dtype, block_h, block_n, threads, stages):
-    """Attention of every (row block, split, sequence) over a contiguous cache.
-
-    Q [B, Hq, dim], QPe [B, Hq, pe_dim], Kv [B, S, dim], KPe [B, S, pe_dim] ->
-    Out [B, splits, Hq, dim], Lse [B, splits, Hq, 1].
-    """
-    batch, keys, splits = T.dynamic("batch"), T.dynamic("keys"), T.dynamic("splits")
-    heads = T.dynamic("heads")
+@program(writes=("Out",), pass_configs=PASSES)
+def dense_whole(D, *, dim, pe_dim, dtype, block_h, block_n, threads, stages):
+    """Without splits. Q [B, Hq, dim], QPe [B, Hq, pe_dim], Kv [B, S, dim], KPe [B, S, pe_dim] ->
+    Out [B, Hq, dim]."""
+    batch, keys, heads = T.dynamic("batch"), T.dynamic("keys"), T.dynamic("heads")
     half = D.dtype(dtype)
 
     @T.prim_func
@@ -208,32 +215,60 @@ def dense_splits(D, *, dim, pe_dim, dtype, out_dtype, block_h, block_n, threads,
         QPe: T.Tensor((batch, heads, pe_dim), half),
         Kv: T.Tensor((batch, keys, dim), half),
         KPe: T.Tensor((batch, keys, pe_dim), half),
-        Out: T.Tensor((batch, splits, heads, dim), D.dtype(out_dtype)),
-        Lse: T.Tensor((batch, splits, heads, 1), "float32"),
+        Out: T.Tensor((batch, heads, dim), half),
+        scale: T.float32,
+    ):
+        with D.kernel(T.ceildiv(heads, block_h), batch, threads=threads) as (x, b):
+            t = working_set(D, block_h, block_n, dim, pe_dim, half, late_sum=True)
+            start(t, Q, QPe, 0, b, x * block_h, heads, heads, keys, 0)
+            walk(t, Kv, KPe, 0, lambda key: (b, key), keys, 0, 0, 1, scale, stages)
+            finish(t, b, x * block_h, heads, heads, scale, Out, None)
+
+    return main
+
+
+@program(writes=("Part", "Out"), pass_configs=PASSES)
+def dense_parts(
+    D, *, dim, pe_dim, dtype, block_h, block_n, threads, stages, block_d, combine_threads, groups,
+    unroll,
+):  # fmt: skip
+    """As dense_whole, in splits. Part [B, splits, row blocks, block_h * (dim + ROOM)]: scratch."""
+    batch, keys, heads = T.dynamic("batch"), T.dynamic("keys"), T.dynamic("heads")
+    splits, blocks = T.dynamic("splits"), T.dynamic("blocks")
+    half = D.dtype(dtype)
+
+    @T.prim_func
+    def main(
+        Q: T.Tensor((batch, heads, dim), half),
+        QPe: T.Tensor((batch, heads, pe_dim), half),
+        Kv: T.Tensor((batch, keys, dim), half),
+        KPe: T.Tensor((batch, keys, pe_dim), half),
+        Part: T.Tensor((batch, splits, blocks, block_h * (dim + ROOM)), "float32"),
+        Out: T.Tensor((batch, heads, dim), half),
         scale: T.float32,
     ):
         with D.kernel(T.ceildiv(heads, block_h), splits, batch, threads=threads) as (x, split, b):
             t = working_set(D, block_h, block_n, dim, pe_dim, half, late_sum=True)
-            row0 = x * block_h
-            start(t, Q, QPe, 0, b, row0, heads, heads, keys, 0)
+            start(t, Q, QPe, 0, b, x * block_h, heads, heads, keys, 0)
             walk(t, Kv, KPe, 0, lambda key: (b, key), keys, 0, split, splits, scale, stages)
-            finish(t, b, split, row0, heads, heads, scale, Out, Lse)
+            finish_part(t, b, split, x, scale, Part)
+        with D.kernel(dim // block_d, heads, batch, threads=combine_threads) as (column, row, b):
+            merge_parts(
+                D, Part, b, row, splits, block_h, column * block_d, dim, block_d, groups, unroll,
+                Out, None, heads,
+            )  # fmt: skip
 
     return main
 
 
 @program(writes=("Out", "Lse"), pass_configs=PASSES)
-def paged_splits(D, *, dim, pe_dim, page, dtype, out_dtype, block_h, block_n, threads, stages):
-    """Attention of every (row block, split, sequence) over a paged cache.
-
-    Q [B, Sq * Hq, dim + pe_dim], Cache [pages, page, dim + pe_dim], BlockTable [B, max_pages],
-    SeqLens [B] -> Out [B, splits, Sq * Hq, dim], Lse [B, splits, Hq, Sq]. A tile lies within a
-    page. `causal` is 1 or 0.
-    """
+def paged_whole(D, *, dim, pe_dim, page, dtype, block_h, block_n, threads, stages):
+    """Without splits. Q [B, Sq * Hq, dim + pe_dim], Cache [pages, page, dim + pe_dim],
+    BlockTable [B, max_pages], SeqLens [B] -> Out [B, Sq * Hq, dim], Lse [B, Hq, Sq]. A tile lies
+    within a page. `causal` is 1 or 0."""
     assert page % block_n == 0
-    batch, pages, splits = T.dynamic("batch"), T.dynamic("pages"), T.dynamic("splits")
+    batch, pages, max_pages = T.dynamic("batch"), T.dynamic("pages"), T.dynamic("max_pages")
     rows, heads, q_len = T.dynamic("rows"), T.dynamic("heads"), T.dynamic("q_len")
-    max_pages = T.dynamic("max_pages")
     half = D.dtype(dtype)
 
     @T.prim_func
@@ -242,30 +277,63 @@ def paged_splits(D, *, dim, pe_dim, page, dtype, out_dtype, block_h, block_n, th
         Cache: T.Tensor((pages, page, dim + pe_dim), half),
         BlockTable: T.Tensor((batch, max_pages), "int32"),
         SeqLens: T.Tensor((batch,), "int32"),
-        Out: T.Tensor((batch, splits, rows, dim), D.dtype(out_dtype)),
-        Lse: T.Tensor((batch, splits, heads, q_len), "float32"),
+        Out: T.Tensor((batch, rows, dim), half),
+        Lse: T.Tensor((batch, heads, q_len), "float32"),
+        scale: T.float32,
+        causal: T.int32,
+    ):
+        with D.kernel(T.ceildiv(rows, block_h), batch, threads=threads) as (x, b):
+            t = working_set(D, block_h, block_n, dim, pe_dim, half, late_sum=True)
+            length = SeqLens[b]
+            hidden = causal * (q_len - 1)
+            start(t, Q, Q, dim, b, x * block_h, rows, heads, length, hidden)
+            walk(
+                t, Cache, Cache, dim, lambda key: (BlockTable[b, key // page], key % page),
+                length, hidden, 0, 1, scale, stages,
+            )  # fmt: skip
+            finish(t, b, x * block_h, rows, heads, scale, Out, Lse)
+
+    return main
+
+
+@program(writes=("Part", "Out", "Lse"), pass_configs=PASSES)
+def paged_parts(
+    D, *, dim, pe_dim, page, dtype, block_h, block_n, threads, stages, block_d, combine_threads,
+    groups, unroll,
+):  # fmt: skip
+    """As paged_whole, in splits. Part [B, splits, row blocks, block_h * (dim + ROOM)]: scratch."""
+    assert page % block_n == 0
+    batch, pages, max_pages = T.dynamic("batch"), T.dynamic("pages"), T.dynamic("max_pages")
+    rows, heads, q_len = T.dynamic("rows"), T.dynamic("heads"), T.dynamic("q_len")
+    splits, blocks = T.dynamic("splits"), T.dynamic("blocks")
+    half = D.dtype(dtype)
+
+    @T.prim_func
+    def main(
+        Q: T.Tensor((batch, rows, dim + pe_dim), half),
+        Cache: T.Tensor((pages, page, dim + pe_dim), half),
+        BlockTable: T.Tensor((batch, max_pages), "int32"),
+        SeqLens: T.Tensor((batch,), "int32"),
+        Part: T.Tensor((batch, splits, blocks, block_h * (dim + ROOM)), "float32"),
+        Out: T.Tensor((batch, rows, dim), half),
+        Lse: T.Tensor((batch, heads, q_len), "float32"),
         scale: T.float32,
         causal: T.int32,
     ):
         with D.kernel(T.ceildiv(rows, block_h), splits, batch, threads=threads) as (x, split, b):
             t = working_set(D, block_h, block_n, dim, pe_dim, half, late_sum=True)
-            row0 = x * block_h
             length = SeqLens[b]
             hidden = causal * (q_len - 1)
-            start(t, Q, Q, dim, b, row0, rows, heads, length, hidden)
+            start(t, Q, Q, dim, b, x * block_h, rows, heads, length, hidden)
             walk(
-                t,
-                Cache,
-                Cache,
-                dim,
-                lambda key: (BlockTable[b, key // page], key % page),
-                length,
-                hidden,
-                split,
-                splits,
-                scale,
-                stages,
-            )
-            finish(t, b, split, row0, rows, heads, scale, Out, Lse)
+                t, Cache, Cache, dim, lambda key: (BlockTable[b, key // page], key % page),
+                length, hidden, split, splits, scale, stages,
+            )  # fmt: skip
+            finish_part(t, b, split, x, scale, Part)
+        with D.kernel(dim // block_d, rows, batch, threads=combine_threads) as (column, row, b):
+            merge_parts(
+                D, Part, b, row, splits, block_h, column * block_d, dim, block_d, groups, unroll,
+                Out, Lse, heads,
+            )  # fmt: skip
 
     return main

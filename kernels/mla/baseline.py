@@ -15,7 +15,7 @@ from ._shapes import dtype_name, fit_page, require_one_kv_head
 @program(writes=("Out", "Lse"), pass_configs=PASSES)
 def dense_walk(D, *, dim, pe_dim, dtype, block_h, block_n, threads, stages):
     """Q [B, Hq, dim], QPe [B, Hq, pe_dim], Kv [B, S, dim], KPe [B, S, pe_dim] ->
-    Out [B, 1, Hq, dim], Lse [B, 1, Hq, 1]."""
+    Out [B, Hq, dim], Lse [B, Hq, 1]."""
     batch, keys, heads = T.dynamic("batch"), T.dynamic("keys"), T.dynamic("heads")
     half = D.dtype(dtype)
 
@@ -25,8 +25,8 @@ def dense_walk(D, *, dim, pe_dim, dtype, block_h, block_n, threads, stages):
         QPe: T.Tensor((batch, heads, pe_dim), half),
         Kv: T.Tensor((batch, keys, dim), half),
         KPe: T.Tensor((batch, keys, pe_dim), half),
-        Out: T.Tensor((batch, 1, heads, dim), half),
-        Lse: T.Tensor((batch, 1, heads, 1), "float32"),
+        Out: T.Tensor((batch, heads, dim), half),
+        Lse: T.Tensor((batch, heads, 1), "float32"),
         scale: T.float32,
     ):
         with D.kernel(T.ceildiv(heads, block_h), batch, threads=threads) as (x, b):
@@ -37,7 +37,7 @@ def dense_walk(D, *, dim, pe_dim, dtype, block_h, block_n, threads, stages):
                 T.copy(Kv[b, key0, 0], t.kv)  # zeros past the last key
                 T.copy(KPe[b, key0, 0], t.k_pe)
                 attend(t, t.kv, t.k_pe, key0, scale * LOG2E, True)
-            finish(t, b, 0, x * block_h, heads, heads, scale, Out, Lse)
+            finish(t, b, x * block_h, heads, heads, scale, Out, Lse)
 
     return main
 
@@ -45,7 +45,7 @@ def dense_walk(D, *, dim, pe_dim, dtype, block_h, block_n, threads, stages):
 @program(writes=("Out", "Lse"), pass_configs=PASSES)
 def paged_walk(D, *, dim, pe_dim, page, dtype, block_h, block_n, threads, stages):
     """Q [B, Sq * Hq, dim + pe_dim], Cache [pages, page, dim + pe_dim], BlockTable
-    [B, max_pages], SeqLens [B] -> Out [B, 1, Sq * Hq, dim], Lse [B, 1, Hq, Sq]."""
+    [B, max_pages], SeqLens [B] -> Out [B, Sq * Hq, dim], Lse [B, Hq, Sq]."""
     batch, pages, max_pages = T.dynamic("batch"), T.dynamic("pages"), T.dynamic("max_pages")
     rows, heads, q_len = T.dynamic("rows"), T.dynamic("heads"), T.dynamic("q_len")
     half = D.dtype(dtype)
@@ -56,8 +56,8 @@ def paged_walk(D, *, dim, pe_dim, page, dtype, block_h, block_n, threads, stages
         Cache: T.Tensor((pages, page, dim + pe_dim), half),
         BlockTable: T.Tensor((batch, max_pages), "int32"),
         SeqLens: T.Tensor((batch,), "int32"),
-        Out: T.Tensor((batch, 1, rows, dim), half),
-        Lse: T.Tensor((batch, 1, heads, q_len), "float32"),
+        Out: T.Tensor((batch, rows, dim), half),
+        Lse: T.Tensor((batch, heads, q_len), "float32"),
         scale: T.float32,
         causal: T.int32,
     ):
@@ -76,7 +76,7 @@ def paged_walk(D, *, dim, pe_dim, page, dtype, block_h, block_n, threads, stages
                         key0 + j < length, Cache[number, row + j, dim + d], 0
                     )
                 attend(t, t.kv, t.k_pe, key0, scale * LOG2E, True)
-            finish(t, b, 0, x * block_h, rows, heads, scale, Out, Lse)
+            finish(t, b, x * block_h, rows, heads, scale, Out, Lse)
 
     return main
 
@@ -89,9 +89,9 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
     """
     require_one_kv_head(kv)
     tiling = schedule("mla/baseline/attend")
-    lse = q.new_empty(q.shape[0], 1, q.shape[1], 1, dtype=torch.float32)  # not asked for
+    lse = q.new_empty(*q.shape[:2], 1, dtype=torch.float32)  # not asked for
     launch = dense_walk.get(dim=q.shape[-1], pe_dim=q_pe.shape[-1], dtype=dtype_name(q), **tiling)
-    launch(q, q_pe, kv.squeeze(2), k_pe.squeeze(2), out[:, None], lse, softmax_scale)
+    launch(q, q_pe, kv.squeeze(2), k_pe.squeeze(2), out, lse, softmax_scale)
 
 
 def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, causal):
@@ -110,8 +110,8 @@ def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, c
         kv_cache.squeeze(2),
         block_table,
         cache_seqlens,
-        out.view(batch, 1, q_len * heads, dim),
-        lse[:, None],
+        out.view(batch, q_len * heads, dim),
+        lse,
         softmax_scale,
         int(causal),
     )

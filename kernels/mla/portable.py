@@ -2,13 +2,13 @@
 
 import math
 
-import torch
-
-from ..common.dialect import current
-from ..common.schedule import schedule
-from ._combine import choose_splits, combine
-from ._decode import dense_splits, paged_splits
+from ..common import dialect, schedule
+from ._combine import ROOM, choose_splits
+from ._decode import dense_parts, dense_whole, paged_parts, paged_whole
+from ._plan import Plan, finder
 from ._shapes import dtype_name, fit_page, require_one_kv_head
+
+_plans = dialect.memo()
 
 
 def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
@@ -17,17 +17,19 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
     Raises:
         NotImplementedError: more than one KV head.
     """
-    batch, heads, dim = q.shape
-    keys = kv.shape[1]
-    require_one_kv_head(kv)
-    tiling = schedule("mla/portable/dense", rows=heads)
-    lse = q.new_empty(batch, heads, 1, dtype=torch.float32)
-    part, part_lse = _split_outputs(out, lse, batch, heads, keys, tiling)
-    attend = dense_splits.get(
-        dim=dim, pe_dim=q_pe.shape[-1], dtype=dtype_name(q), out_dtype=dtype_name(part), **tiling
-    )
-    attend(q, q_pe, kv.squeeze(2), k_pe.squeeze(2), part, part_lse, softmax_scale)
-    _merge(part, part_lse, out, lse)
+    key = (q.shape, kv.shape, q.dtype)
+    plan = _plans.get(key)
+    if plan is None:
+        require_one_kv_head(kv)
+        used, find = finder("portable")
+        batch, heads, dim = q.shape
+        tiling = find("dense", rows=heads)
+        sizes = {"dim": dim, "pe_dim": q_pe.shape[-1], "dtype": dtype_name(q), **tiling}
+        programs = (dense_whole, dense_parts)
+        plan = _plan(used, find, programs, sizes, batch, heads, kv.shape[1])
+        dialect.remember(_plans, key, plan)
+    schedule.note(plan.used)
+    plan.launch(q, q_pe, kv.squeeze(2), k_pe.squeeze(2), *plan.scratch(q), out, softmax_scale)
 
 
 def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, causal):
@@ -37,56 +39,45 @@ def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, c
         NotImplementedError: more than one KV head, or pages that no tile divides.
     """
     batch, q_len, heads, qk_dim = q.shape
-    page, dim = kv_cache.shape[1], out.shape[-1]
-    require_one_kv_head(kv_cache)
-    rows = q_len * heads
-    tiling = fit_page(schedule("mla/portable/paged", rows=rows), page)
-    # The lengths stay on the device; the width of the block table bounds them.
-    longest = block_table.shape[1] * page
-    flat_out = out.view(batch, rows, dim)
-    part, part_lse = _split_outputs(flat_out, lse, batch, rows, longest, tiling)
-    attend = paged_splits.get(
-        dim=dim,
-        pe_dim=qk_dim - dim,
-        page=page,
-        dtype=dtype_name(q),
-        out_dtype=dtype_name(part),
-        **tiling,
-    )
-    attend(
+    rows, page, dim = q_len * heads, kv_cache.shape[1], out.shape[-1]
+    key = (q.shape, dim, page, block_table.shape[1], q.dtype)
+    plan = _plans.get(key)
+    if plan is None:
+        require_one_kv_head(kv_cache)
+        used, find = finder("portable")
+        tiling = fit_page(find("paged", rows=rows), page)
+        sizes = {"dim": dim, "pe_dim": qk_dim - dim, "page": page, "dtype": dtype_name(q), **tiling}
+        # The lengths stay on the device; the width of the block table bounds them.
+        keys = block_table.shape[1] * page
+        plan = _plan(used, find, (paged_whole, paged_parts), sizes, batch, rows, keys)
+        dialect.remember(_plans, key, plan)
+    schedule.note(plan.used)
+    plan.launch(
         q.view(batch, rows, qk_dim),
         kv_cache.squeeze(2),
         block_table,
         cache_seqlens,
-        part,
-        part_lse,
+        *plan.scratch(q),
+        out.view(batch, rows, dim),
+        lse,
         softmax_scale,
         int(causal),
     )
-    _merge(part, part_lse, flat_out, lse)
 
 
-def _split_outputs(out, lse, batch, rows, keys, tiling):
-    """Where the splits write: [B, splits, rows, dim] and [B, splits, Hq, Sq].
+def _plan(used, find, programs, sizes, batch, rows, keys):
+    """`programs` are for one split, which writes the output, and for several.
 
-    fp32 scratch, or the very `out` [B, rows, dim] and `lse` [B, Hq, Sq] if there is one split.
     The number of splits comes from shapes alone, so that choosing it never waits for the device.
     """
-    plan = dict(schedule("mla/portable/splits", rows=rows))
-    blocks = batch * math.ceil(rows / tiling["block_h"])
-    tiles = math.ceil(keys / tiling["block_n"])
-    splits = plan.pop("num_splits", None) or choose_splits(blocks, tiles, current().sms, **plan)
-    if splits == 1:
-        return out[:, None], lse[:, None]
-    part = out.new_empty(batch, splits, rows, out.shape[-1], dtype=torch.float32)
-    return part, lse.new_empty(batch, splits, *lse.shape[1:])
-
-
-def _merge(part, part_lse, out, lse):
-    """Combine the splits' outputs into `out` [B, rows, dim] and `lse`, unless they are it."""
-    if part.shape[1] == 1:
-        return
-    launch = combine.get(
-        dim=out.shape[-1], dtype=dtype_name(out), **schedule("mla/portable/combine")
+    rule = dict(find("splits", rows=rows))
+    blocks = math.ceil(rows / sizes["block_h"])
+    tiles = math.ceil(keys / sizes["block_n"])
+    splits = rule.pop("num_splits", None) or choose_splits(
+        batch * blocks, tiles, dialect.current().sms, **rule
     )
-    launch(part, part_lse, out, lse)
+    whole, parts = programs
+    if splits == 1:
+        return Plan(used, whole.get(**sizes), None)
+    launch = parts.get(**sizes, **find("combine"))
+    return Plan(used, launch, (batch, splits, blocks, sizes["block_h"] * (sizes["dim"] + ROOM)))

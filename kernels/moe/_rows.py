@@ -3,6 +3,7 @@
 import tilelang.language as T
 
 from ..common.dialect import Dialect, program
+from ._hopper import follow
 
 
 @program(writes=("rows",))
@@ -19,6 +20,7 @@ def permute(D: Dialect, *, d_hidden: int, top_k: int, dtype: str, block_n: int, 
     ):
         with D.kernel(tokens, T.ceildiv(d_hidden, block_n), threads=threads) as (t, tile):
             piece = D.alloc_fragment((block_n,), dtype)
+            follow(D)
             for j in D.parallel(block_n):
                 if tile * block_n + j < d_hidden:
                     piece[j] = hidden[t, tile * block_n + j]
@@ -46,6 +48,7 @@ def combine(D: Dialect, *, d_hidden: int, top_k: int, dtype: str, block_n: int, 
     ):
         with D.kernel(tokens, T.ceildiv(d_hidden, block_n), threads=threads) as (t, tile):
             acc = D.alloc_fragment((block_n,), "float32")
+            follow(D)
             T.clear(acc)
             for k in T.unroll(top_k):
                 row = pair_row[t, k]

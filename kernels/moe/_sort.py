@@ -9,6 +9,7 @@ value, so the host never waits and the whole may be captured in a CUDA graph.
 import tilelang.language as T
 
 from ..common.dialect import Dialect, program
+from ._hopper import follow
 from ._router import choose_experts, padded_experts
 
 
@@ -97,6 +98,7 @@ def select(
             offsets = D.alloc_shared((width,), "int32")
             padded = D.alloc_shared((width,), "int32")
 
+            follow(D)
             choose_experts(D, logits, chunk, probs, ids, best, taken, tokens, n_experts, top_k)
             _number(D, taken)
             for j in D.parallel(width):
@@ -143,6 +145,7 @@ def choose(D: Dialect, *, n_experts: int, top_k: int, block_t: int, threads: int
             best = D.alloc_shared((block_t, top_k), "float32")
             taken = D.alloc_shared((block_t, width), "int16")
 
+            follow(D)
             choose_experts(D, logits, chunk, probs, own, best, taken, tokens, n_experts, top_k)
             _number(D, taken)
             for j in D.parallel(n_experts):
@@ -175,6 +178,7 @@ def scan(D: Dialect, *, n_experts: int, block_e: int, parts: int):
             here = D.alloc_fragment((parts, block_e), "int32")
             stretch = T.ceildiv(chunks, parts)
 
+            follow(D)
             T.clear(running)
             for p, j in D.parallel(parts, block_e):
                 for c in T.serial(stretch):
@@ -228,6 +232,7 @@ def place(
             sizes = D.alloc_shared((width,), "int32")
             offsets = D.alloc_shared((width,), "int32")
             padded = D.alloc_shared((width,), "int32")
+            follow(D)
             for j in D.parallel(width):
                 sizes[j] = T.if_then_else(j < n_experts, totals[j], 0)
             _starts(D, sizes, offsets, padded, block_token)

@@ -25,7 +25,7 @@ def routed(
         return
     groups = (group_sizes, group_offsets, group_padded_offsets, group_idx_for_bx)
     compact = tokens.shape[0] == route_w.shape[0]
-    shape = _shape(gate_w, route_w.shape[0])
+    shape = shape_of(gate_w, route_w.shape[0])
     hidden = _gate_up(shape, tokens, gate_w, up_w, groups, groups[3], ROUTED_BLOCK, compact)
     _down(shape, hidden, down_w, route_w, groups, out, ROUTED_BLOCK, compact, weighted=True)
 
@@ -43,7 +43,7 @@ def layer(
     """Router, top-k, sort, experts, weighted sum: 5 launches for few tokens, 7 or 8 for many."""
     if hidden.shape[0] == 0:
         return
-    shape = _shape(gate_w, hidden.shape[0] * top_k)
+    shape = shape_of(gate_w, hidden.shape[0] * top_k)
     plan = schedule("moe/portable/layer", tokens=hidden.shape[0], **shape)
     block_token, rows = plan["block_token"], plan["rows"]
     routing = _dispatch.route(hidden, router_w, top_k, block_token, every=rows == "every")
@@ -62,7 +62,7 @@ def layer(
     _dispatch.combine(results, routing, out)
 
 
-def _shape(gate_w: torch.Tensor, rows: int) -> dict[str, int]:
+def shape_of(gate_w: torch.Tensor, rows: int) -> dict[str, int]:
     """What schedules are chosen by: static widths, and how many rows an expert has on average."""
     n_experts, d_expert, d_hidden = gate_w.shape
     return {

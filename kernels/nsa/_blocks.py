@@ -170,18 +170,22 @@ def best(D, *, block, top_k, tile, threads):
     return best_blocks
 
 
-def choose(q, mean_k, lse, chosen, scale, *, block, use, use_best, **static):
+def choose(
+    q, mean_k, lse, chosen, scale, *, block, use, use_best, program=importances, **static
+):  # fmt: skip
     """Write the choice of every query and KV head to `chosen` [B, T, H, top_k].
 
     q: [B, T, HQ, D]; mean_k: [B, W, H, D]; lse: [B, HQ, T]; scale: of base-2 scores; use, use_best:
-    the schedules of `importances` and `best`; static: further sizes of `importances`.
+    the schedules of `program` and `best`; program: `importances` or one like it; static: its
+    further sizes.
     """
     B, N, H, top_k = chosen.shape
-    importances_of = importances.get(block=block, **static, **use)
+    importances_of = program.get(block=block, **static, **use)
     best_of = best.get(block=block, top_k=top_k, **use_best)
     blocks = -(-N // block)
     fitting = SCRATCH_BYTES // (4 * B * H * blocks)
-    chunk = min(N, max(fitting // use["block_m"], 1) * use["block_m"])
+    rows = use.get("block_m", 128)
+    chunk = min(N, max(fitting // rows, 1) * rows)
     importance = torch.empty((B, chunk, H, blocks), dtype=torch.float32, device=q.device)
     for first in range(0, N, chunk):
         importances_of(q, mean_k, lse, importance, scale, first)

@@ -88,21 +88,24 @@ def _build(
             t0 = (T.ceildiv(N, block_m) - 1 - reverse) * block_m
             end = T.min(seen(t0 + block_m - 1, kernel, stride), N if sliding else W)
             begin = T.max(seen(t0, kernel, stride) - window, 0) // block_n if sliding else 0
-            for i, j in D.parallel(block_m, dim):
-                q_s[i, j] = T.if_then_else(t0 + i < N, Q[b, t0 + i, h, j], 0)
+            for i, j in D.parallel(_tile.whole_passes(D, block_m, dim, threads), dim):
+                if i < block_m:
+                    q_s[i, j] = T.if_then_else(t0 + i < N, Q[b, t0 + i, h, j], 0)
             _tile.clear(state)
             for step in D.pipelined(T.ceildiv(end, block_n) - begin, stages):
                 n0 = (begin + step) * block_n
                 _tile.load(K, V, k_s, v_s, b, n0, h // group, tma)
                 T.clear(scores)
                 D.gemm(q_s, k_s, scores, transpose_B=True, policy=T.GemmWarpPolicy.FullRow)
-                for i, j in D.parallel(block_m, block_n):
-                    after = n0 + j - seen(t0 + i, kernel, stride)  # < 0: in sight
-                    visible = (after < 0) & (after >= -window) if sliding else after < 0
-                    scores[i, j] = T.if_then_else(
-                        visible, scores[i, j] * scale, -T.infinity("float32")
-                    )
-                _tile.absorb(D, state, scores)
+                cut = n0 + block_n > seen(t0, kernel, stride)  # some query does not see all
+                if sliding:
+                    cut = cut | (n0 < seen(t0 + block_m - 1, kernel, stride) - window)
+                if cut:
+                    for i, j in D.parallel(block_m, block_n):
+                        after = n0 + j - seen(t0 + i, kernel, stride)  # < 0: in sight
+                        visible = (after < 0) & (after >= -window) if sliding else after < 0
+                        scores[i, j] = T.if_then_else(visible, scores[i, j], -T.infinity("float32"))
+                _tile.absorb_raw(D, state, scores, scale)
                 T.copy(scores, p)
                 D.gemm(p, v_s, state.acc, policy=T.GemmWarpPolicy.FullRow)
             _tile.finish(D, state)
@@ -117,7 +120,7 @@ def _build(
             if not sliding:
                 for i in D.parallel(block_m):
                     if t0 + i < N:
-                        Lse[b, h, t0 + i] = _tile.log_sum(state, i)
+                        Lse[b, h, t0 + i] = _tile.log_sum(state, i, scale)
 
     if sliding:
 

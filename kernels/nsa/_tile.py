@@ -5,6 +5,7 @@ maximum starts at a finite floor instead of -inf: a row that has seen no key yet
 weights exp2(-inf - FLOOR) = 0 rather than exp2(-inf + inf) = NaN, and its output is 0.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,28 @@ def absorb(D, state, scores):
 
 
 @T.macro
+def absorb_raw(D, state, scores, scale):
+    """`absorb` for scores that are yet to be multiplied by `scale` > 0, as row_max then is too.
+
+    The factor joins the subtraction of the maximum in one instruction.
+    """
+    rows, keys = scores.shape
+    dim = state.acc.shape[1]
+    T.copy(state.row_max, state.new_max)
+    D.reduce_max(scores, state.new_max, clear=False)
+    for i in D.parallel(rows):
+        state.row_max[i] = T.exp2((state.row_max[i] - state.new_max[i]) * scale)
+    for i, j in D.parallel(rows, keys):
+        scores[i, j] = T.exp2(scores[i, j] * scale - state.new_max[i] * scale)
+    D.reduce_sum(scores, state.tile_sum)
+    for i in D.parallel(rows):
+        state.row_sum[i] = state.row_sum[i] * state.row_max[i] + state.tile_sum[i]
+    for i, j in D.parallel(rows, dim):
+        state.acc[i, j] *= state.row_max[i]
+    T.copy(state.new_max, state.row_max)
+
+
+@T.macro
 def finish(D, state):
     """After the last tile: acc becomes the attention output; 0 where no key was seen."""
     rows, dim = state.acc.shape
@@ -85,9 +108,25 @@ def finish(D, state):
         state.acc[i, j] /= T.max(state.row_sum[i], TINY)
 
 
-def log_sum(state, i):
-    """Base-2 log-sum-exp of row i's scores; far below every score where no key was seen."""
-    return state.row_max[i] + T.log2(T.max(state.row_sum[i], TINY))
+def log_sum(state, i, scale=1.0):
+    """Base-2 log-sum-exp of row i's scores; far below every score where no key was seen.
+
+    scale: the one of `absorb_raw`, if that took the scores in.
+    """
+    return state.row_max[i] * scale + T.log2(T.max(state.row_sum[i], TINY))
+
+
+def whole_passes(D, rows, dim, threads):
+    """`rows` rounded up so that all threads have equal shares when they load [rows, dim].
+
+    Only then are the loads 16 bytes wide. Where a producer warp group is added, it takes part.
+    """
+    if D.is_cpu:
+        return rows
+    if D.splits_warps:
+        threads += 128
+    share = threads * 8 // math.gcd(threads * 8, dim)  # rows
+    return -(-rows // share) * share
 
 
 @T.macro

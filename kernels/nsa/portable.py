@@ -2,17 +2,24 @@
 
 import torch
 
+from ..common.dialect import memo, remember
 from ..common.schedule import schedule
 from . import _blocks, _dense, _selected
 from ._tile import LOG2E
 
 DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
+_launches = memo()  # of `selected`, by shape
+
 
 def selected(q, k, v, block_indices, out, *, block_size, softmax_scale, causal):
     """Each token attends to its selected blocks: one launch (DESIGN.md, "selected")."""
     # q, out: [B, T, HQ, D]   k, v: [B, T, H, D]   block_indices: [B, T, H, S]
-    launch = _program(_selected.attend, q, k, block_indices, block_size, causal)
+    key = (q.shape, k.shape, block_indices.shape, q.dtype, block_size, causal)
+    launch = _launches.get(key)
+    if launch is None:
+        launch = program(_selected.attend, q, k, block_indices, block_size, causal)
+        remember(_launches, key, launch)
     launch(q, k, v, block_indices, out, softmax_scale * LOG2E)
 
 
@@ -61,17 +68,18 @@ def full(
         use=schedule("nsa/portable/importances", dim=D),
         use_best=schedule("nsa/portable/best", top_k=top_k),
     )
-    attend = _program(_selected.attend_gated, q, k, chosen, block_size, causal=True)
+    attend = program(_selected.attend_gated, q, k, chosen, block_size, causal=True)
     attend(q, k, v, chosen, g_slc, out, scale)
 
 
-def _program(attend, q, k, blocks, block_size, causal):
+def program(attend, q, k, blocks, block_size, causal, **more):
     """The compiled form of `attend`, a program of _selected.py, for tensors of these shapes."""
     D, count = q.shape[3], blocks.shape[3]
     group = q.shape[2] // k.shape[2]
     keys = count * block_size
     use = schedule("nsa/portable/selected", group=group, dim=D, keys=keys, block_size=block_size)
     return attend.get(
+        **more,
         dtype=DTYPES[q.dtype],
         group=group,
         dim=D,

@@ -1,0 +1,393 @@
+"""Hopper's grouped GEMMs for few rows an expert: the weights take the side of 64-row instructions.
+
+wgmma multiplies 64 rows by any multiple of 8 columns. With few rows an expert, tokens on the row
+side would fill 64 or 128 rows with little; so weights go there and the tokens become the columns:
+out.T = w @ x.T, with `block_t` tokens a tile. Each weight is then read once, and arithmetic costs
+what the tile holds. `_hopper` explains the pipeline. Stages are given back at once: what is scarce
+here are bytes under way, not wgmma.
+
+The intermediate has a tile space of its own, `block_t` rows a block: block b of
+`group_idx_for_bx`, the i-th of its expert, stands for the expert's rows from i * block_t on and
+keeps them at b * block_t. Since `block_t` is at least `block_token`, no expert needs more tiles
+than it has blocks.
+"""
+
+import tilelang.language as T
+
+from ..common.dialect import Dialect, program
+from ._grouped import LOG2E, ceildiv
+from ._hopper import (
+    BLOCK_K,
+    CONSUMER_REGISTERS,
+    GROUP,
+    MANUAL,
+    PRODUCER_REGISTERS,
+    acquire,
+    await_full,
+    release,
+    turns,
+)
+
+SPREAD = 8  # unused columns, so that a warp's tokens fall into different banks
+
+
+@T.macro
+def _multiply(
+    w, x, first_acc, second_acc, full, empty, count, steps: int, row: int, second: int, stages: int
+):
+    """w[:, row:row+64] @ x.T and w[:, second:second+64] @ x.T over `steps` stages."""
+    T.clear(first_acc)
+    T.clear(second_acc)
+    for k in T.serial(steps):
+        s = T.truncmod(count + k, stages)
+        await_full(full, count + k, stages)
+        T.wgmma_gemm(w[s, row : row + GROUP, :], x[s, :, :], first_acc, transpose_B=True)
+        T.wgmma_gemm(w[s, second : second + GROUP, :], x[s, :, :], second_acc, transpose_B=True)
+        T.wait_wgmma(0)
+        release(empty, count + k, stages)
+
+
+@T.macro
+def _store(acc, out_tile, out, which: int, row, col, valid, width: int, passes: int):
+    """out[row + j, col + i] = acc[i, j] for j < valid, through out_tile, a part of j at a time."""
+    part = acc.shape[1] // passes
+    for p in T.unroll(passes):
+        T.sync_threads(1 + which, 128)
+        for i, j in T.Parallel(GROUP, part):
+            out_tile[which, j, i] = acc[i, p * part + j]
+        T.sync_threads(1 + which, 128)
+        for j, i in T.Parallel(part, GROUP):
+            if p * part + j < valid and col + i < width:
+                out[row + p * part + j, col + i] = out_tile[which, j, i]
+
+
+def has_room(block_t: int, n_blocks: int) -> bool:
+    """Whether a table of the blocks fits beside the stages (few rows mean few blocks, mostly)."""
+    return n_blocks <= (512 if block_t > 160 else 1024)
+
+
+def _first_row(b, e, padded, block_token: int, block_t: int):
+    """First row, within expert e, of the tile that its block b stands for."""
+    return T.truncdiv(b * block_token - padded[e], block_token) * block_t
+
+
+@T.macro
+def _list_blocks(
+    order, found, owner, sizes, padded, blocks, block_token: int, block_t: int, threads: int
+):
+    """order = the blocks whose tiles have rows, in order; found[0] = how many there are."""
+    (room,) = order.shape
+    has_rows = T.alloc_shared((room,), "int32", scope="shared")
+    place = T.alloc_var("int32", init=0)
+    for turn in T.serial(ceildiv(room, threads)):
+        b = turn * threads + T.get_thread_binding()
+        if b < blocks:
+            e = owner[b]
+            row = _first_row(b, e, padded, block_token, block_t)
+            has_rows[b] = T.if_then_else(sizes[e] > row, 1, 0)
+    T.sync_threads()
+    for turn in T.serial(ceildiv(room, threads)):
+        b = turn * threads + T.get_thread_binding()
+        if b < blocks:
+            place = 0
+            for q in T.serial(b):
+                place = place + has_rows[q]
+            if has_rows[b] > 0:
+                order[place] = b
+            if b == blocks - 1:
+                found[0] = place + has_rows[b]
+    T.sync_threads()
+
+
+@program(writes=("hidden",), pass_configs=MANUAL)
+def gate_up(
+    D: Dialect,
+    *,
+    d_hidden: int,
+    d_expert: int,
+    dtype: str,
+    block_token: int,
+    block_t: int,
+    groups: int,
+    stages: int,
+    passes: int,
+    room: int,
+):
+    """hidden[r] = silu(x[r] @ gate[e].T) * (x[r] @ up[e].T); `groups` consumers of 64 columns."""
+    rows, slots = T.dynamic("rows"), T.dynamic("slots")
+    blocks, experts = T.dynamic("blocks"), T.dynamic("experts")
+    sms, block_n = D.target.sms, GROUP * groups
+    tiles_n, steps = ceildiv(d_expert, block_n), ceildiv(d_hidden, BLOCK_K)
+    part = block_t // passes
+
+    @T.macro
+    def produce(
+        cta, x, gate, up, sizes, offsets, padded, owner, compact, order, found, x_tile, w_tile,
+        full, empty,
+    ):  # fmt: skip
+        count = T.alloc_var("int32", init=0)
+        for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
+            b = order[T.truncdiv(cta + turn * sms, tiles_n)]
+            col = T.truncmod(cta + turn * sms, tiles_n) * block_n
+            e = owner[b]
+            row = _first_row(b, e, padded, block_token, block_t)
+            start = T.if_then_else(compact != 0, offsets[e], padded[e]) + row
+            for k in T.serial(steps):
+                s = T.truncmod(count + k, stages)
+                at = k * BLOCK_K
+                acquire(empty, count + k, stages)
+                T.tma_copy(
+                    x[start : start + block_t, at : at + BLOCK_K],
+                    x_tile[s, :, :],
+                    barrier=full[s],
+                    leader_scope_threads=32,
+                )
+                T.tma_copy(
+                    gate[e, col : col + block_n, at : at + BLOCK_K],
+                    w_tile[s, 0:block_n, :],
+                    barrier=full[s],
+                    leader_scope_threads=32,
+                )
+                T.tma_copy(
+                    up[e, col : col + block_n, at : at + BLOCK_K],
+                    w_tile[s, block_n : 2 * block_n, :],
+                    barrier=full[s],
+                    leader_scope_threads=32,
+                )
+                T.mbarrier_arrive(full[s])
+            count = count + steps
+
+    @T.macro
+    def consume(
+        which: int, cta, sizes, padded, owner, hidden, order, found, x_tile, w_tile, out_tile,
+        full, empty,
+    ):  # fmt: skip
+        gate_acc = T.alloc_fragment((GROUP, block_t), "float32")
+        up_acc = T.alloc_fragment((GROUP, block_t), "float32")
+        count = T.alloc_var("int32", init=0)
+        for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
+            b = order[T.truncdiv(cta + turn * sms, tiles_n)]
+            col = T.truncmod(cta + turn * sms, tiles_n) * block_n + which * GROUP
+            e = owner[b]
+            valid = sizes[e] - _first_row(b, e, padded, block_token, block_t)
+            _multiply(
+                w_tile, x_tile, gate_acc, up_acc, full, empty, count, steps,
+                which * GROUP, block_n + which * GROUP, stages,
+            )  # fmt: skip
+            count = count + steps
+            for i, j in T.Parallel(GROUP, block_t):
+                up_acc[i, j] *= gate_acc[i, j] / (1 + T.exp2(-LOG2E * gate_acc[i, j]))
+            _store(up_acc, out_tile, hidden, which, b * block_t, col, valid, d_expert, passes)
+
+    @T.prim_func
+    def moe_gate_up(
+        x: T.Tensor((rows, d_hidden), dtype),
+        gate: T.Tensor((experts, d_expert, d_hidden), dtype),
+        up: T.Tensor((experts, d_expert, d_hidden), dtype),
+        group_sizes: T.Tensor((experts,), "int32"),
+        group_offsets: T.Tensor((experts,), "int32"),
+        group_padded_offsets: T.Tensor((experts,), "int32"),
+        group_idx_for_bx: T.Tensor((blocks,), "int32"),
+        hidden: T.Tensor((slots, d_expert), dtype),
+        compact: T.int32,
+    ):
+        with T.Kernel(sms, threads=128 + 128 * groups) as cta:
+            x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
+            w_tile = T.alloc_shared((stages, 2 * block_n, BLOCK_K), dtype)
+            out_tile = T.alloc_shared((groups, part, GROUP + SPREAD), dtype)
+            order = T.alloc_shared((room,), "int32", scope="shared")
+            found = T.alloc_shared((1,), "int32", scope="shared")
+            full = T.alloc_barrier([32] * stages)
+            empty = T.alloc_barrier([4 * groups] * stages)
+            T.pdl_sync()
+            T.pdl_trigger()
+            _list_blocks(
+                order, found, group_idx_for_bx, group_sizes, group_padded_offsets, blocks,
+                block_token, block_t, 128 + 128 * groups,
+            )  # fmt: skip
+            with T.ws(0):
+                T.dec_max_nreg(PRODUCER_REGISTERS)
+                if T.get_thread_binding() < 32:
+                    produce(
+                        cta, x, gate, up, group_sizes, group_offsets, group_padded_offsets,
+                        group_idx_for_bx, compact, order, found, x_tile, w_tile, full, empty,
+                    )  # fmt: skip
+            with T.ws(1):
+                T.inc_max_nreg(CONSUMER_REGISTERS)
+                consume(
+                    0, cta, group_sizes, group_padded_offsets, group_idx_for_bx, hidden, order,
+                    found, x_tile, w_tile, out_tile, full, empty,
+                )  # fmt: skip
+            if groups > 1:
+                with T.ws(2):
+                    T.inc_max_nreg(CONSUMER_REGISTERS)
+                    consume(
+                        1, cta, group_sizes, group_padded_offsets, group_idx_for_bx, hidden, order,
+                        found, x_tile, w_tile, out_tile, full, empty,
+                    )  # fmt: skip
+
+    return moe_gate_up
+
+
+@program(writes=("out",), pass_configs=MANUAL)
+def down(
+    D: Dialect,
+    *,
+    d_hidden: int,
+    d_expert: int,
+    dtype: str,
+    block_token: int,
+    weighted: bool,
+    block_t: int,
+    groups: int,
+    stages: int,
+    passes: int,
+    room: int,
+):
+    """out[r] = hidden[r] @ down[e].T; `groups` consumers of 128 columns; see `_grouped.down`."""
+    rows, slots, pairs = T.dynamic("rows"), T.dynamic("slots"), T.dynamic("pairs")
+    blocks, experts = T.dynamic("blocks"), T.dynamic("experts")
+    sms, block_n = D.target.sms, 2 * GROUP * groups
+    tiles_n, steps = ceildiv(d_hidden, block_n), ceildiv(d_expert, BLOCK_K)
+    part = block_t // passes
+
+    ahead = min(stages, steps)
+
+    @T.macro
+    def load_weight(weight, e, number, k: int, s, w_tile, full):
+        col = T.truncmod(number, tiles_n) * block_n
+        T.tma_copy(
+            weight[e, col : col + block_n, k * BLOCK_K : k * BLOCK_K + BLOCK_K],
+            w_tile[s, :, :],
+            barrier=full[s],
+            leader_scope_threads=32,
+        )
+
+    @T.macro
+    def produce(cta, hidden, weight, owner, order, found, x_tile, w_tile, full, empty):
+        # Weights do not depend on `gate_up`, so the first ones are loaded while it still runs.
+        if cta < found[0] * tiles_n:
+            for k in T.serial(ahead):
+                load_weight(weight, owner[order[T.truncdiv(cta, tiles_n)]], cta, k, k, w_tile, full)
+        T.pdl_sync()
+        count = T.alloc_var("int32", init=0)
+        for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
+            b = order[T.truncdiv(cta + turn * sms, tiles_n)]
+            e = owner[b]
+            for k in T.serial(steps):
+                s = T.truncmod(count + k, stages)
+                at = k * BLOCK_K
+                acquire(empty, count + k, stages)
+                T.tma_copy(
+                    hidden[b * block_t : b * block_t + block_t, at : at + BLOCK_K],
+                    x_tile[s, :, :],
+                    barrier=full[s],
+                    leader_scope_threads=32,
+                )
+                if count + k >= ahead:
+                    load_weight(weight, e, cta + turn * sms, k, s, w_tile, full)
+                T.mbarrier_arrive(full[s])
+            count = count + steps
+
+    @T.macro
+    def clear_padding(cta, sizes, padded, owner, blocks, rows, out):
+        """Rows of the padded layout that belong to no expert become 0, by the idle warps."""
+        lane = T.get_thread_binding() - 32
+        for turn in T.serial(turns(cta, sms, blocks * 4)):
+            slot = T.truncdiv(cta + turn * sms, 4) * block_token
+            e = owner[T.truncdiv(slot, block_token)]
+            first = slot + T.truncmod(cta + turn * sms, 4) * (block_token // 4)
+            used = T.max(padded[e] + sizes[e], first)
+            last = T.min(first + block_token // 4, rows)
+            for n in T.serial(T.max(last - used, 0)):
+                for c in T.serial(ceildiv(d_hidden // 8, 96)):
+                    if lane + c * 96 < d_hidden // 8:
+                        for v in T.vectorized(8):
+                            out[used + n, (lane + c * 96) * 8 + v] = 0
+
+    @T.macro
+    def consume(
+        which: int, cta, route_w, sizes, offsets, padded, owner, compact, out, order, found,
+        x_tile, w_tile, out_tile, full, empty,
+    ):  # fmt: skip
+        low_acc = T.alloc_fragment((GROUP, block_t), "float32")
+        high_acc = T.alloc_fragment((GROUP, block_t), "float32")
+        scale = T.alloc_fragment((block_t,), "float32")
+        count = T.alloc_var("int32", init=0)
+        for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
+            b = order[T.truncdiv(cta + turn * sms, tiles_n)]
+            col = T.truncmod(cta + turn * sms, tiles_n) * block_n + which * 2 * GROUP
+            e = owner[b]
+            row = _first_row(b, e, padded, block_token, block_t)
+            valid = sizes[e] - row
+            pair = offsets[e] + row
+            # Unweighted results stay in this module's tile space.
+            start = T.if_then_else(compact != 0, pair, padded[e] + row) if weighted else b * block_t
+            _multiply(
+                w_tile, x_tile, low_acc, high_acc, full, empty, count, steps,
+                which * 2 * GROUP, which * 2 * GROUP + GROUP, stages,
+            )  # fmt: skip
+            count = count + steps
+            if weighted:
+                for j in T.Parallel(block_t):
+                    scale[j] = T.if_then_else(j < valid, T.cast(route_w[pair + j], "float32"), 0)
+                for i, j in T.Parallel(GROUP, block_t):
+                    low_acc[i, j] *= scale[j]
+                for i, j in T.Parallel(GROUP, block_t):
+                    high_acc[i, j] *= scale[j]
+            _store(low_acc, out_tile, out, which, start, col, valid, d_hidden, passes)
+            _store(high_acc, out_tile, out, which, start, col + GROUP, valid, d_hidden, passes)
+
+    @T.prim_func
+    def moe_down(
+        hidden: T.Tensor((slots, d_expert), dtype),
+        weight: T.Tensor((experts, d_hidden, d_expert), dtype),
+        route_w: T.Tensor((pairs,), dtype),
+        group_sizes: T.Tensor((experts,), "int32"),
+        group_offsets: T.Tensor((experts,), "int32"),
+        group_padded_offsets: T.Tensor((experts,), "int32"),
+        group_idx_for_bx: T.Tensor((blocks,), "int32"),
+        out: T.Tensor((rows, d_hidden), dtype),
+        compact: T.int32,
+    ):
+        with T.Kernel(sms, threads=128 + 128 * groups) as cta:
+            x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
+            w_tile = T.alloc_shared((stages, block_n, BLOCK_K), dtype)
+            out_tile = T.alloc_shared((groups, part, GROUP + SPREAD), dtype)
+            order = T.alloc_shared((room,), "int32", scope="shared")
+            found = T.alloc_shared((1,), "int32", scope="shared")
+            full = T.alloc_barrier([32] * stages)
+            empty = T.alloc_barrier([4 * groups] * stages)
+            T.pdl_trigger()
+            _list_blocks(
+                order, found, group_idx_for_bx, group_sizes, group_padded_offsets, blocks,
+                block_token, block_t, 128 + 128 * groups,
+            )  # fmt: skip
+            with T.ws(0):
+                T.dec_max_nreg(PRODUCER_REGISTERS)
+                if T.get_thread_binding() < 32:
+                    produce(
+                        cta, hidden, weight, group_idx_for_bx, order, found, x_tile, w_tile,
+                        full, empty,
+                    )  # fmt: skip
+                elif weighted and compact == 0:
+                    clear_padding(
+                        cta, group_sizes, group_padded_offsets, group_idx_for_bx, blocks, rows, out
+                    )
+            with T.ws(1):
+                T.inc_max_nreg(CONSUMER_REGISTERS)
+                consume(
+                    0, cta, route_w, group_sizes, group_offsets, group_padded_offsets,
+                    group_idx_for_bx, compact, out, order, found, x_tile, w_tile, out_tile,
+                    full, empty,
+                )  # fmt: skip
+            if groups > 1:
+                with T.ws(2):
+                    T.inc_max_nreg(CONSUMER_REGISTERS)
+                    consume(
+                        1, cta, route_w, group_sizes, group_offsets, group_padded_offsets,
+                        group_idx_for_bx, compact, out, order, found, x_tile, w_tile, out_tile,
+                        full, empty,
+                    )  # fmt: skip
+
+    return moe_down

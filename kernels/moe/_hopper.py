@@ -1,0 +1,56 @@
+"""What Hopper's two families of grouped GEMMs share: stages, and who waits for whom.
+
+A CTA has one producer warp and one or two consumer warpgroups. Stage s of the pipeline is handed
+over by two barriers: `full[s]` (its bytes have arrived) and `empty[s]` (every consumer warp is
+done with it). Steps are numbered across tiles, so the producer runs ahead into the next tile.
+
+All waiting is written out, so TileLang must neither split warps nor add barriers of its own.
+"""
+
+import tilelang.language as T
+
+MANUAL = {
+    "tl.disable_warp_specialized": True,
+    "tl.disable_thread_storage_sync": True,
+    "tl.disable_shared_memory_reuse": True,
+    "tl.enable_fast_math": True,  # exp2 and division in the activation: an ulp or two in fp32
+}
+BLOCK_K = 64  # of a stage: the 128 bytes that shared memory is swizzled over
+GROUP = 64  # rows of a wgmma, and of a consumer's share of a tile
+PRODUCER_REGISTERS = 40
+CONSUMER_REGISTERS = 232
+
+
+@T.macro
+def follow(D):
+    """Opens every program of `layer`: on Hopper a launch may start before the previous one ends.
+
+    Its blocks move in as multiprocessors fall free, and wait here until what they read is there.
+    """
+    if D.splits_warps:
+        T.pdl_sync()
+        T.pdl_trigger()
+
+
+@T.macro
+def acquire(empty, number, stages: int):
+    """The producer waits until the stage of step `number` may be overwritten."""
+    T.mbarrier_wait_parity(empty[T.truncmod(number, stages)], (T.truncdiv(number, stages) & 1) ^ 1)
+
+
+@T.macro
+def await_full(full, number, stages: int):
+    """A consumer waits until the stage of step `number` is loaded."""
+    T.mbarrier_wait_parity(full[T.truncmod(number, stages)], T.truncdiv(number, stages) & 1)
+
+
+@T.macro
+def release(empty, number, stages: int):
+    """A consumer gives the stage of step `number` back; one thread speaks for its warp."""
+    if T.get_thread_binding() % 32 == 0:
+        T.mbarrier_arrive(empty[T.truncmod(number, stages)])
+
+
+def turns(cta, sms: int, items):
+    """How many of `items` pieces of work fall to CTA `cta`: cta, cta + sms, ..."""
+    return T.truncdiv(items - cta + sms - 1, sms)

@@ -1,0 +1,104 @@
+"""Which blocks a tile of neighbouring queries walks: the union of those that they selected.
+
+Neighbours mostly select the same blocks, so a tile that walks each block of the union once reads
+K and V once for all its queries, and fills the rows of a wide matrix product (_walk.py). A tile
+whose queries share too little is left to _selected.py, token by token: the plan says which.
+"""
+
+import tilelang.language as T
+
+from ..common.dialect import program
+
+COMPLETE, TOTAL = 0, 1  # columns of Size
+LEFT = -8  # TOTAL of a tile that is left to the per-token program
+
+
+@program(writes=("Ids", "Masks", "Size"))
+def plan(D, *, block, count, causal, queries, most):
+    """The union of the blocks that each tile of `queries` neighbours selects.
+
+    (Blocks [B, N, H, count] int32, Ids, Masks [B, H, tiles, queries * count] int32, Size
+    [B, H, tiles, 2] int32). Ids holds the first key of each block; bit i of a mask says that query
+    i of the tile selected it. Blocks that every query selected and sees to the end come first;
+    Size holds their number and that of all. The latter is LEFT for tiles left to the per-token
+    program: those with more than `most` blocks, or with a query that names a block twice. An odd
+    number of blocks is followed by one past every key, which completes a pair.
+    """
+    entries = queries * count
+    shift = 10  # three sums in one integer: complete, other, and repeated entries
+    low = (1 << shift) - 1
+    assert entries <= low
+    threads = max(32, 1 << (entries - 1).bit_length())
+    B, N, H, tiles = (T.dynamic(name) for name in ("batch", "seqlen", "kv_heads", "tiles"))
+
+    @T.prim_func
+    def union_plan(
+        Blocks: T.Tensor((B, N, H, count), "int32"),
+        Ids: T.Tensor((B, H, tiles, entries), "int32"),
+        Masks: T.Tensor((B, H, tiles, entries), "int32"),
+        Size: T.Tensor((B, H, tiles, 2), "int32"),
+    ):
+        with D.kernel(tiles, H, B, threads=threads) as (tile, h, b):
+            chosen = D.alloc_shared((entries,), "int32")
+            sums = D.alloc_shared((entries,), "int32")
+            mine = D.alloc_fragment((entries,), "int32")
+            mask = D.alloc_fragment((entries,), "int32")
+            times = D.alloc_fragment((entries,), "int32")
+            code = D.alloc_fragment((entries,), "int32")
+
+            t0 = tile * queries
+            for e in D.parallel(entries):
+                t = t0 + e // count
+                limit = t + 1 if causal else N
+                x = Blocks[b, T.min(t, N - 1), h, e % count]
+                named = (t < N) & (x >= 0) & (x < T.ceildiv(limit, block))
+                mine[e] = T.if_then_else(named, x, -1)
+                chosen[e] = mine[e]
+                mask[e] = 0
+                code[e] = 0
+            for i in range(queries):
+                T.fill(times, 0)
+                for s in T.unroll(count):
+                    for e in D.parallel(entries):
+                        times[e] += T.cast(chosen[i * count + s] == mine[e], "int32")
+                for e in D.parallel(entries):
+                    mask[e] += T.if_then_else(times[e] > 0, 1 << i, 0)
+                    code[e] = T.max(code[e], times[e])
+            for e in D.parallel(entries):
+                # Seen to the end by the first query, and so by all.
+                whole = (mine[e] + 1) * block <= (t0 + 1 if causal else N)
+                complete = whole & (mask[e] == (1 << queries) - 1)
+                first = (mine[e] >= 0) & ((mask[e] & ((1 << (e // count)) - 1)) == 0)
+                code[e] = T.if_then_else(
+                    first,
+                    T.if_then_else(code[e] > 1, 1 << 2 * shift, 0)
+                    + T.if_then_else(complete, 1, 1 << shift),
+                    0,
+                )
+                sums[e] = code[e]
+            T.cumsum(sums)
+            for e in D.parallel(entries):
+                all_complete = sums[entries - 1] & low
+                before = T.if_then_else(
+                    (code[e] & low) > 0,
+                    sums[e] & low,
+                    all_complete + ((sums[e] >> shift) & low),
+                )
+                if code[e] > 0:
+                    Ids[b, h, tile, before - 1] = mine[e] * block
+                    Masks[b, h, tile, before - 1] = mask[e]
+            for e in D.parallel(1):
+                total = (sums[entries - 1] & low) + ((sums[entries - 1] >> shift) & low)
+                if total < entries:
+                    Ids[b, h, tile, total + e] = N  # a pair's missing half: no key stands there
+                    Masks[b, h, tile, total + e] = 0
+            for e in D.parallel(2):
+                end = sums[entries - 1]
+                complete = end & low
+                total = complete + ((end >> shift) & low)
+                good = (end < (1 << 2 * shift)) & (total <= most)
+                Size[b, h, tile, e] = T.if_then_else(
+                    e == 0, complete, T.if_then_else(good, total, LEFT)
+                )
+
+    return union_plan

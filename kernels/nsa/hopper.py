@@ -1,0 +1,133 @@
+"""NSA for Hopper: neighbouring queries walk the blocks they share together, by TMA and wgmma."""
+
+import torch
+
+from ..common.dialect import current, memo, remember
+from ..common.schedule import schedule
+from . import _blocks, _dense, _rank, _selected, _union, _walk, portable
+from ._tile import LOG2E
+from .portable import DTYPES
+
+LEAST = 8192  # queries times KV heads from which on a plan repays its launches
+BLOCK = 64  # keys of a selected block: two make a step
+
+_launches = memo()  # of `selected`, by shape
+
+
+def selected(q, k, v, block_indices, out, *, block_size, softmax_scale, causal):
+    """Tiles of queries walk the union of their blocks; tokens that share little go alone."""
+    # q, out: [B, T, HQ, D]   k, v: [B, T, H, D]   block_indices: [B, T, H, S]
+    key = (q.shape, k.shape, block_indices.shape, q.dtype, block_size, causal)
+    launch = _launches.get(key)
+    if launch is None:
+        launch = remember(_launches, key, _selected_launch(q, k, block_indices, block_size, causal))
+    launch(q, k, v, block_indices, out, softmax_scale * LOG2E)
+
+
+def _selected_launch(q, k, blocks, block_size, causal):
+    """What serves `selected` for tensors of these shapes: (q, k, v, blocks, out, scale)."""
+    if not _walks(q, k, blocks.shape[3], block_size):
+        return portable.program(_selected.attend, q, k, blocks, block_size, causal)
+    plan, union, left, like = _union_programs(q, k, blocks, block_size, causal, gated=False)
+
+    def launch(q, k, v, blocks, out, scale):
+        ids, masks, size = (torch.empty(s, dtype=torch.int32, device=q.device) for s in like)
+        plan(blocks, ids, masks, size)
+        union(q, k, v, ids, masks, size, out, scale)
+        left(q, k, v, blocks, size, out, scale)
+
+    return launch
+
+
+def _walks(q, k, count, block_size):
+    """Whether tiles walk unions: shapes that fill a tile, and enough of them to repay a plan."""
+    B, N, HQ, D = q.shape
+    group = HQ // k.shape[2]
+    return (
+        current().arch.startswith("sm_90")
+        and group in (16, 32, 64)
+        and D in (64, 128)
+        and block_size == BLOCK
+        and 4 <= count <= 64
+        and B * N * k.shape[2] >= LEAST
+    )
+
+
+def _union_programs(q, k, blocks, block_size, causal, gated):
+    """(plan, walk, program for the tiles left over, shapes of the plan's three tensors)."""
+    B, N, HQ, D = q.shape
+    H, count = k.shape[2], blocks.shape[3]
+    group = HQ // H
+    queries = _walk.ROWS // group
+    tiles, entries = -(-N // queries), queries * count
+    heads = {"dtype": DTYPES[q.dtype], "group": group, "dim": D}
+    use = dict(schedule("nsa/hopper/union", dim=D))
+    most = int(use.pop("most") * count)
+    static = {"block": block_size, "causal": causal}
+    plan = _union.plan.get(**static, count=count, queries=queries, most=most)
+    walk = (_walk.union_gated if gated else _walk.union).get(
+        **heads, **static, entries=entries, **use
+    )
+    attend = _selected.attend_left_gated if gated else _selected.attend_left
+    left = portable.program(attend, q, k, blocks, block_size, causal, queries=queries)
+    return plan, walk, left, [(B, H, tiles, entries)] * 2 + [(B, H, tiles, 2)]
+
+
+def full(
+    q,
+    k,
+    v,
+    g_cmp,
+    g_slc,
+    g_swa,
+    out,
+    chosen,
+    *,
+    block_size,
+    top_k,
+    window,
+    cmp_kernel,
+    cmp_stride,
+    softmax_scale,
+):
+    """All three branches; each adds its gated part to `out` (DESIGN.md, "full")."""
+    # q, out: [B, T, HQ, D]   k, v: [B, T, H, D]   gates: [B, T, HQ]   chosen: [B, T, H, top_k]
+    B, N, HQ, D = q.shape
+    # Shapes whose programs for this have run on a GPU; the others' have only been compiled.
+    seen_right = HQ // k.shape[2] == 16 and D == 128 and (cmp_kernel, cmp_stride) == (32, 16)
+    if not _walks(q, k, top_k, block_size) or not seen_right:
+        portable.full(
+            q, k, v, g_cmp, g_slc, g_swa, out, chosen, block_size=block_size, top_k=top_k,
+            window=window, cmp_kernel=cmp_kernel, cmp_stride=cmp_stride,
+            softmax_scale=softmax_scale,
+        )  # fmt: skip
+        return
+    dtype = DTYPES[q.dtype]
+    heads = {"dtype": dtype, "group": HQ // k.shape[2], "dim": D}
+    cmp = {"kernel": cmp_kernel, "stride": cmp_stride}
+    scale = softmax_scale * LOG2E
+    lse = torch.empty((B, HQ, N), dtype=torch.float32, device=q.device)
+
+    use = schedule("nsa/portable/means", dim=D)
+    mean_k, mean_v = _dense.mean_windows(k, v, dtype, **cmp, use=use)
+    use = schedule("nsa/hopper/dense", dim=D)
+    dense = _walk.dense.get(**heads, **cmp, window=window, **use)
+    dense(q, mean_k, mean_v, k, v, g_cmp, g_swa, out, lse, scale)
+    _blocks.choose(
+        q,
+        mean_k,
+        lse,
+        chosen,
+        scale,
+        block=block_size,
+        program=_rank.importances,
+        **heads,
+        **cmp,
+        use=schedule("nsa/hopper/importances", dim=D),
+        use_best=schedule("nsa/portable/best", top_k=top_k),
+    )
+    plan, walk, left, like = _union_programs(q, k, chosen, block_size, causal=True, gated=True)
+    ids, masks, size = (torch.empty(s, dtype=torch.int32, device=q.device) for s in like)
+    plan(chosen, ids, masks, size)
+    walk(q, k, v, ids, masks, size, g_slc, out, scale)
+    left(q, k, v, chosen, size, g_slc, out, scale)
