@@ -45,7 +45,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     graph: float | None = None
     graph_note: str | None = None
     kernel_only: float | None = None
-    """Sum of the kernels' durations in one call, by CUPTI."""
+    """How long a call keeps the device busy with kernels, by CUPTI; overlaps counted once."""
     kernel_only_note: str | None = None
     cold_l2: float | None = None
     """Median of single calls, each on other copies of the inputs and after the L2 was flushed."""

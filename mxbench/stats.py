@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -80,3 +80,15 @@ def geometric_mean(values: Sequence[float]) -> float:
     if not values or min(values) <= 0:
         raise ValueError("a geometric mean needs positive values")
     return math.exp(statistics.fmean(math.log(v) for v in values))
+
+
+def covered(intervals: Iterable[tuple[float, float]]) -> float:
+    """Length of what (start, end) intervals cover together, overlaps counted once.
+
+    Kernels overlap where one is launched before its predecessor has ended.
+    """
+    total, reached = 0.0, -math.inf
+    for start, end in sorted(intervals):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total

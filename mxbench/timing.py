@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from .measurement import Plan, Timing
-from .stats import Spread, spread
+from .stats import Spread, covered, spread
 
 Call = Callable[[], object]
 
@@ -169,7 +169,7 @@ def _graph_fields(call: Call, plan: Plan) -> dict[str, Any]:
 
 
 def _kernel_only_fields(call: Call, repeat: int) -> dict[str, Any]:
-    """Sum of kernel durations a call by CUPTI, or why it is not known."""
+    """Time a call keeps the device busy with kernels, by CUPTI, or why it is not known."""
     try:
         from torch.profiler import ProfilerActivity, profile
 
@@ -180,16 +180,16 @@ def _kernel_only_fields(call: Call, repeat: int) -> dict[str, Any]:
                 for _ in range(repeat):
                     call()
                 torch.cuda.synchronize()
-        total_us = sum(
-            event.time_range.elapsed_us()
+        busy_us = covered(
+            (event.time_range.start, event.time_range.end)
             for event in trace.events()
             if event.device_type == torch.autograd.DeviceType.CUDA
         )
     except Exception as error:  # CUPTI missing or in use: many shapes, all mean "no figure"
         return {"kernel_only_note": f"CUPTI: {type(error).__name__}: {str(error)[:120]}"}
-    if total_us <= 0:
+    if busy_us <= 0:
         return {"kernel_only_note": "CUPTI reported no kernel"}
-    return {"kernel_only": _rounded(total_us / repeat / 1e3)}
+    return {"kernel_only": _rounded(busy_us / repeat / 1e3)}
 
 
 def _cold_l2(turns: list[Call], repeat: int, l2_bytes: int) -> float:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mxbench.stats import geometric_mean, quantile, spread, student_t95
+from mxbench.stats import covered, geometric_mean, quantile, spread, student_t95
 
 
 def test_spread_of_known_samples():
@@ -46,3 +46,9 @@ def test_geometric_mean():
     assert geometric_mean([1.0, 4.0]) == pytest.approx(2.0)
     with pytest.raises(ValueError, match="positive"):
         geometric_mean([1.0, 0.0])
+
+
+def test_overlapping_intervals_are_counted_once():
+    assert covered([]) == 0
+    assert covered([(0, 2), (5, 6)]) == 3
+    assert covered([(1, 4), (0, 2), (3, 3.5)]) == 4

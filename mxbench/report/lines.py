@@ -97,7 +97,7 @@ def _word(name: str, value: Any) -> str:
 def draw_curves(picture: Picture) -> Any:
     """A panel for each kernel: mean time over the size, a labelled curve for each shape."""
     kernels, pen = picture.kernels, picture.pen
-    made = picture.figure(1.2 + 3.9 * len(kernels), 4.6)
+    made = picture.figure(max(7.2, 1.2 + 3.9 * len(kernels)), 4.6)  # the caption is wide, too
     panels = made.subplots(1, len(kernels), sharex=True, sharey=True, squeeze=False)[0]
     place(made, picture.caption_lines, left=0.75, right=0.95, titles=True)
     made.subplots_adjust(wspace=0.34)
