@@ -53,7 +53,8 @@ def tolerances(found: tuple[Case, ...] | list[Case]) -> set[tuple[float, float, 
 
 @pytest.mark.parametrize("op", OPERATORS)
 def test_every_operator_has_every_suite(op: str) -> None:
-    assert suite_names(WORKSPACE, op) == list(SUITE_ORDER)
+    own = [name for name in suite_names(WORKSPACE, op) if name in SUITE_ORDER]
+    assert own == list(SUITE_ORDER)
 
 
 @pytest.mark.parametrize(("op", "suite"), SUITES)
