@@ -65,18 +65,22 @@ def standing(
     op: str,
     score: Score,
     records: Sequence[Record],
+    timed: Sequence[Record],
     kernel: str,
     cases: int,
 ) -> Standing:
     """How `kernel` of operator `op` stands.
 
     Args:
-        records: the newest of each (case, kernel), of one device.
+        records: the newest of each (case, kernel), of one device: the verdicts.
+        timed: the newest of those with a time.
         cases: how many cases the functional suite has; those without a record did not pass.
     """
-    suite = [r for r in records if r.op == op and r.suite == SUITE]
-    mine = [r for r in suite if r.kernel == kernel]
-    counted = tally(mine, cases)
+
+    def of(name: str | None, among: Sequence[Record]) -> list[Record]:
+        return [r for r in among if (r.op, r.suite, r.kernel) == (op, SUITE, name)]
+
+    counted = tally(of(kernel, records), cases)
     enough = counted.total > 0 and counted.share >= rule.gate.pass_rate
     other = rule.gate.faster_than
     return Standing(
@@ -85,8 +89,8 @@ def standing(
         kernel=kernel,
         tally=counted,
         pass_rate=rule.gate.pass_rate,
-        mean=_aggregate(rule, mine, cases),
-        baseline=_aggregate(rule, [r for r in suite if r.kernel == other], cases),
+        mean=_aggregate(rule, of(kernel, timed), cases),
+        baseline=_aggregate(rule, of(other, timed), cases),
         must_beat=other,
         function=score.function * counted.share if enough else 0.0,
         ranks=score.ranks,

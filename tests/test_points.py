@@ -17,7 +17,7 @@ MLA = s.cases("mla", "functional")
 
 def standing(op, records, kernel="portable", cases=None):
     count = len(s.cases(op, "functional")) if cases is None else cases
-    return points.standing(RULE, op, RULE.scores[op], records, kernel, count)
+    return points.standing(RULE, op, RULE.scores[op], records, records, kernel, count)
 
 
 def all_timed(op, mine=1.0, baseline=2.0):
@@ -119,6 +119,13 @@ def test_a_later_check_does_not_hide_a_time(tmp_path):
     records = [*all_timed("mla"), *(s.record(case) for case in MLA)]
     journal = s.write(tmp_path / "j" / "journal.jsonl", *records)
     assert "yes (2.00x)" in score(journal, "--kernel", "portable").stdout
+
+
+def test_an_older_time_does_not_hide_a_later_failure(tmp_path):
+    records = [*all_timed("mla"), *(s.failed(case, "wrong") for case in MLA[:2])]
+    journal = s.write(tmp_path / "j" / "journal.jsonl", *records)
+    done = score(journal, "--kernel", "portable")
+    assert done.returncode == 1 and "29 of 31" in done.stdout
 
 
 @pytest.mark.parametrize(

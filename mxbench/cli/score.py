@@ -49,8 +49,8 @@ def score_command(
     if not law.scores:
         raise MxbenchError(f"rule {law.name} gives no points", "use a contest's rule")
     ranks = _ranks(rank or [], law)
-    records, name = _records(here, journal, device)
-    standings = [_standing(here, law, op, records, kernel) for op in law.scores]
+    records, timed, name = _records(here, journal, device)
+    standings = [_standing(here, law, op, records, timed, kernel) for op in law.scores]
     if json:
         _print_json(law, standings, points.total(law, standings, ranks), name)
     else:
@@ -74,8 +74,11 @@ def _ranks(given: list[str], rule: ContestRule) -> dict[str, int]:
     return found
 
 
-def _records(here: Workspace, journal: Path | None, device: str | None) -> tuple[list[Record], str]:
-    """The newest record of each case and kernel of one GPU (or the only device there is)."""
+def _records(
+    here: Workspace, journal: Path | None, device: str | None
+) -> tuple[list[Record], list[Record], str]:
+    """Of one GPU (or the only device there is) the newest record of each case and kernel, the
+    newest with a time, and the device's name."""
     from ..report import journals
 
     (source,) = journals.read([journal or here.state])
@@ -89,14 +92,19 @@ def _records(here: Workspace, journal: Path | None, device: str | None) -> tuple
     if name not in timed:
         raise MxbenchError(f"{source.path} has no device {name!r}", nearest(name, timed))
     mine = [r for r in source.records if r.device == name]
-    # A later check without times must not hide a time: times and verdicts are newest each.
-    timed_or_not = sorted(mine, key=lambda r: r.timing is not None)
-    kept, _ = journals.newest([timed_or_not], journals.case_key)
-    return kept, name
+    # Verdicts and times apart: a later check has no time, but its failure counts.
+    verdicts, _ = journals.newest([mine], journals.case_key)
+    times, _ = journals.newest([[r for r in mine if r.timing]], journals.case_key)
+    return verdicts, times, name
 
 
 def _standing(
-    here: Workspace, rule: ContestRule, op: str, records: list[Record], kernel: str | None
+    here: Workspace,
+    rule: ContestRule,
+    op: str,
+    records: list[Record],
+    timed: list[Record],
+    kernel: str | None,
 ) -> Standing:
     from .. import kernel as kernels
     from .. import points
@@ -105,7 +113,7 @@ def _standing(
     cases = load_suite(here, op, points.SUITE).cases
     target = records[0].target if records else "cuda"
     name = kernel or kernels.dispatch(here, op, cases[0].contract, target)
-    return points.standing(rule, op, rule.scores[op], records, name, len(cases))  # type: ignore[index]  # keys are operators
+    return points.standing(rule, op, rule.scores[op], records, timed, name, len(cases))  # type: ignore[index]  # keys are operators
 
 
 def _print_json(rule: ContestRule, standings: list[Standing], total: Any, device: str) -> None:
