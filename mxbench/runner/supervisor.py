@@ -182,21 +182,24 @@ class Supervisor:
         assert self._pipe is not None
         protocol.send(self._pipe, message)
 
+    def _ask(self, message: Message, limit: float) -> Message | str:
+        """The worker's answer, or in words why there is none."""
+        self._mark_log()
+        self._send(message)
+        try:
+            return self._receive(limit)
+        except (WorkerDied, WorkerHung) as death:
+            return f"the worker {death}; {tail(self._log, self._log_start)}"
+
     def load(self, kernel: Kernel) -> None:
         """Import a kernel's module in the worker.
 
         Raises:
             MxbenchError: it does not import; with its exception and line.
         """
-        self._mark_log()
-        self._send(Load(KernelRef.of(kernel)))
-        try:
-            answer = self._receive(LOAD_LIMIT)
-        except (WorkerDied, WorkerHung) as death:
-            problem = f"the worker {death}; {tail(self._log, self._log_start)}"
-        else:
-            assert isinstance(answer, Loaded), answer
-            problem = answer.problem
+        answer = self._ask(Load(KernelRef.of(kernel)), LOAD_LIMIT)
+        assert isinstance(answer, Loaded | str), answer
+        problem = answer if isinstance(answer, str) else answer.problem
         if problem:
             raise MxbenchError(
                 f"kernel {kernel.name} ({kernel.path.name}) does not import: {problem}",
@@ -209,17 +212,11 @@ class Supervisor:
         Raises:
             MxbenchError: exit code 3, it cannot be measured.
         """
-        self._mark_log()
-        self._send(Measure())
-        try:
-            answer = self._receive(MEASURE_LIMIT)
-        except (WorkerDied, WorkerHung) as death:
-            problem = f"the worker {death}; {tail(self._log, self._log_start)}"
-        else:
-            assert isinstance(answer, Measured), answer
-            if answer.rates is not None:
-                return answer.rates
-            problem = answer.problem
+        answer = self._ask(Measure(), MEASURE_LIMIT)
+        assert isinstance(answer, Measured | str), answer
+        if isinstance(answer, Measured) and answer.rates is not None:
+            return answer.rates
+        problem = answer if isinstance(answer, str) else answer.problem
         raise MxbenchError(
             f"the device's rates cannot be measured: {scrub(problem)}",
             "run on a machine with a GPU that nobody else uses",
@@ -228,15 +225,9 @@ class Supervisor:
 
     def diagnose(self, case: Case, honest: int, limit: float) -> Diagnosis:
         """What a test of the case's tolerances finds, within `limit` seconds."""
-        self._mark_log()
-        self._send(Diagnose(case.encode(), honest))
-        try:
-            answer = self._receive(limit)
-        except (WorkerDied, WorkerHung) as death:
-            said = scrub(tail(self._log, self._log_start))
-            return Diagnosis(problem=f"the worker {death}; {said}")
-        assert isinstance(answer, Diagnosis), answer
-        return answer
+        answer = self._ask(Diagnose(case.encode(), honest), limit)
+        assert isinstance(answer, Diagnosis | str), answer
+        return Diagnosis(problem=scrub(answer)) if isinstance(answer, str) else answer
 
     def judge(
         self,
