@@ -29,6 +29,8 @@ OLDEST = VERSION < (0, 1, 11)
 TARGETS = {"sm_80": DIALECT.SM80, "sm_90a": DIALECT.SM90, "gfx942": DIALECT.WAVE64}
 SHARED_LIMIT = {"sm_80": 163 << 10, "sm_90a": 227 << 10, "gfx942": 64 << 10}
 """Bytes of shared memory a block may ask for; gfx942 stands for the C500, which has 64 KiB."""
+TILE_SIZE = re.compile("block(_[a-z])?$|.*threads|stages")
+"""Static sizes that shape a program; `block_token`, for one, is only a divisor in it."""
 
 
 def representative(op: str) -> list[cases.Case]:
@@ -55,10 +57,13 @@ def programs(op: str, module: str, target: str) -> dict[str, tuple]:
 
 
 def one_of_each_kind(found: dict[str, tuple]) -> dict[str, tuple]:
-    """One program per builder and schedule: other sizes differ only in loop counts."""
+    """One program per builder and tile shape: other sizes differ only in loop counts.
+
+    The oldest TileLang lowers one per builder: what it lacks is a word of the language, not a size.
+    """
     kinds = {}
     for name, (program, static) in found.items():
-        tiles = {k: v for k, v in static.items() if re.search("block|threads|stages", k)}
+        tiles = {} if OLDEST else {k: v for k, v in static.items() if TILE_SIZE.match(k)}
         kinds.setdefault(
             (program.name, str(sorted(tiles.items(), key=str))), (name, program, static)
         )
