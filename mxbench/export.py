@@ -82,9 +82,37 @@ def export(workspace: Workspace, op: str, name: str, allowed: Iterable[str] = ()
     return Exported(text, tuple(key for key, _, _ in whole.modules), tuple(left))
 
 
+MARK = "for the public judge."
+"""Ends the first line of every exported file."""
+
+
+def check_free(path: Path) -> None:
+    """MxbenchError unless `path` may be written: a new .py file, or an earlier export."""
+    if path.suffix != ".py":
+        raise MxbenchError(f"--out {path} is not a .py file", "name one")
+    try:
+        first = path.read_text(encoding="utf-8").partition("\n")[0] if path.exists() else MARK
+    except (OSError, UnicodeDecodeError) as error:
+        raise MxbenchError(f"cannot read {path}: {error}", "name another file") from error
+    if not first.endswith(MARK):
+        raise MxbenchError(
+            f"{path} exists, and `mxbench export` has not written it", "name another file"
+        )
+
+
+def write(path: Path, text: str) -> None:
+    """Write the file; MxbenchError if that fails."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise MxbenchError(
+            f"cannot write {path}: {error.strerror}", "name a file in a folder that exists"
+        ) from error
+
+
 def _head(signature: Signature, found: kernel.Kernel, allowed: Iterable[str]) -> str:
     lines = [
-        f'"""{signature.op} kernel `{found.name}` for the public judge.',
+        f'"""{signature.op} kernel `{found.name}` {MARK}',
         "",
         f"mxbench {__version__} wrote this file from kernels/{signature.op}/{found.path.name} "
         f"(source {found.sha}):",

@@ -12,7 +12,9 @@ from ..errors import EXIT_INTERRUPTED, MxbenchError
 from .browse import env_command, list_command, show_command
 from .check import check_command
 from .doctor import doctor_command
+from .export import export_command
 from .judge import judge_command
+from .lint import lint_command
 from .perf import perf_command
 from .report import report_command
 from .score import score_command
@@ -30,7 +32,9 @@ app.command("perf")(perf_command)
 app.command("report")(report_command)
 app.command("doctor")(doctor_command)
 app.command("score")(score_command)
+app.command("export")(export_command)
 app.command("judge")(judge_command)
+app.command("lint")(lint_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
 app.command("env")(env_command)
