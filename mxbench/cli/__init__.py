@@ -13,6 +13,7 @@ from .browse import env_command, list_command, show_command
 from .check import check_command
 from .doctor import doctor_command
 from .export import export_command
+from .imports import import_command
 from .judge import judge_command
 from .lint import lint_command
 from .perf import perf_command
@@ -34,6 +35,7 @@ app.command("doctor")(doctor_command)
 app.command("score")(score_command)
 app.command("export")(export_command)
 app.command("judge")(judge_command)
+app.command("import")(import_command)
 app.command("lint")(lint_command)
 app.command("list")(list_command)
 app.command("show")(show_command)

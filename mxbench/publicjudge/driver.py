@@ -11,9 +11,18 @@ from ..runner.protocol import Entered, Stage, stage_limit
 from ..runner.supervisor import REASON_LENGTH, Supervisor, WorkerDied, WorkerHung
 from ..verdict import Status
 from .folder import ProblemFolder, SubmissionFile
-from .messages import PROBLEM_STAGES, OpenProblem, ProblemOpened, ProblemOutcome, RunProblem
+from .messages import (
+    PROBLEM_STAGES,
+    OpenProblem,
+    ProblemOpened,
+    ProblemOutcome,
+    ProblemRead,
+    ReadProblem,
+    RunProblem,
+)
 
 OPEN_LIMIT = 120.0  # seconds to import both files and to ask for all sizes
+READ_LIMIT = 300.0  # seconds to draw every case that has to be drawn to be understood
 
 
 class Driver(Supervisor):
@@ -36,6 +45,22 @@ class Driver(Supervisor):
         if answer.fault:
             said = f"\nit printed: {answer.said}" if answer.said else ""
             raise MxbenchError(f"problem {problem.path.name}: {answer.fault}", answer.hint + said)
+        return answer
+
+    def read(self, problem: ProblemFolder) -> ProblemRead:
+        """The problem's cases as mxbench's own.
+
+        Raises:
+            MxbenchError: exit code 2, it cannot be used, or is of no operator that mxbench knows.
+        """
+        answer = self._ask(ReadProblem(str(problem.path)), READ_LIMIT)
+        assert isinstance(answer, ProblemRead | str), answer
+        if isinstance(answer, str):
+            raise MxbenchError(
+                f"problem {problem.path.name}: {scrub(answer)}", "its module must answer in time"
+            )
+        if answer.fault:
+            raise MxbenchError(f"problem {problem.path.name}: {answer.fault}", answer.hint)
         return answer
 
     def run(

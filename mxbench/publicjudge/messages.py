@@ -97,6 +97,38 @@ class ProblemOutcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     poisoned: bool = False
 
 
+class ReadProblem(msgspec.Struct, frozen=True, tag=True):
+    """To the worker: what are the problem's cases, as mxbench's? Answered by ProblemRead."""
+
+    folder: str
+
+
+class ReadCase(msgspec.Struct, frozen=True, kw_only=True):
+    """One case of a known operator."""
+
+    number: int
+    op: str
+    contract: str
+    params: dict[str, Any]
+    warmup: int
+    repeat: int
+    inputs: dict[str, float] = {}
+    """Scales of the inputs, as the problem draws them; the same for all cases."""
+    dtype: str = ""
+    """Empty where nothing was drawn."""
+
+
+class ProblemRead(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """From the worker: the cases, or what is wrong with the problem."""
+
+    fault: str = ""
+    hint: str = ""
+    cases: list[ReadCase] = []
+    tolerance: dict[str, float] = {}
+    """Default `atol` and `rtol` of its check."""
+    notes: list[str] = []
+
+
 class Judged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a public judge's problem adds to a record."""
 

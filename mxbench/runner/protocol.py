@@ -19,6 +19,8 @@ from ..publicjudge.messages import (
     OpenProblem,
     ProblemOpened,
     ProblemOutcome,
+    ProblemRead,
+    ReadProblem,
     RunProblem,
 )
 from ..roofline import Rates
@@ -192,6 +194,8 @@ Message = (
     | ProblemOpened
     | RunProblem
     | ProblemOutcome
+    | ReadProblem
+    | ProblemRead
 )
 
 _encode = msgspec.msgpack.Encoder().encode

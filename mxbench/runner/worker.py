@@ -32,6 +32,7 @@ from .protocol import (
     OpenProblem,
     Outcome,
     ProblemOutcome,
+    ReadProblem,
     RunProblem,
     Setup,
     Stage,
@@ -110,6 +111,7 @@ def _fork_hides_gpu(setup: Setup) -> bool:
 
 def _serve(pipe: Connection, kernels: Path, info: DeviceInfo) -> None:
     from .judging import Bench  # with torch, which the fork server has at hand
+    from .reading import read_problem
     from .submission import ProblemBench
 
     timeout = 0.0
@@ -131,6 +133,8 @@ def _serve(pipe: Connection, kernels: Path, info: DeviceInfo) -> None:
             protocol.send(pipe, _measure(info))
         elif isinstance(request, OpenProblem):
             protocol.send(pipe, problems.open(request))
+        elif isinstance(request, ReadProblem):
+            protocol.send(pipe, read_problem(request, info))
         elif isinstance(request, Judge | RunProblem):
             timeout = request.timeout
             if isinstance(request, Judge):
