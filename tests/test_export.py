@@ -1,4 +1,4 @@
-"""Exported files: one file that says what it is, stands alone, and computes what the kernel does."""
+"""Exported files stand alone, hold nothing banned, and compute what the kernel does."""
 
 from __future__ import annotations
 

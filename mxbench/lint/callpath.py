@@ -106,11 +106,11 @@ class CallPath:
         return found
 
     def _module_values(self, source: Source, node: ast.Name) -> list[Region]:
-        """What was assigned to a module-level name: a lambda in it may be called."""
+        """A table that was assigned to a module-level name: what is in it may be called."""
         if source.scopes.resolve(node) is not source.scopes.module:
             return []
         values = [b.node for b in self.sources.bindings(source, node) if b.kind == "value"]
-        return [Region(source, v) for v in values if isinstance(v, ast.Lambda | ast.Dict)]
+        return [Region(source, v) for v in values if isinstance(v, ast.Dict)]
 
     def _methods(self, name: str) -> list[Region]:
         """Methods of that name, where it is not known what they are called on."""
@@ -161,8 +161,17 @@ class CallPath:
         elif isinstance(node, ast.AnnAssign | ast.NamedExpr | ast.AugAssign):
             if node.value is not None:
                 self._assign(source, node.target, node.value)
+        elif isinstance(node, ast.For | ast.comprehension):
+            if self._iterates_tensors(source, node.iter) and isinstance(node.target, ast.Name):
+                self._mark_name(source, node.target)
         elif isinstance(node, ast.Call):
             self._pass_on(source, node)
+
+    def _iterates_tensors(self, source: Source, node: ast.expr) -> bool:
+        """Whether a loop's items are tensors: rows of one, or a display of some."""
+        if isinstance(node, ast.Tuple | ast.List):
+            return any(self.is_tensor(source, part) for part in node.elts)
+        return self.is_tensor(source, node)
 
     def _mark_name(self, source: Source, node: ast.Name) -> None:
         scope = source.scopes.resolve(node)
@@ -180,20 +189,28 @@ class CallPath:
     def _pass_on(self, source: Source, call: ast.Call) -> None:
         """Tensors among a call's arguments are tensors among the function's parameters."""
         for target in self.sources.targets(source, call.func):
-            if not isinstance(target, Definition) or not isinstance(target.node, Function):
+            if not isinstance(target, Definition):
                 continue
-            if is_device(target.node):
-                continue
-            args = target.node.args
-            names = [a.arg for a in (*args.posonlyargs, *args.args)]
-            if isinstance(call.func, ast.Attribute) and names[:1] in (["self"], ["cls"]):
-                names = names[1:]
-            for name, value in zip(names, call.args, strict=False):
-                if self.is_tensor(source, value):
-                    self._mark(target, name)
-            for keyword in call.keywords:
-                if keyword.arg and self.is_tensor(source, keyword.value):
-                    self._mark(target, keyword.arg)
+            if isinstance(target.node, ast.ClassDef):
+                for method in target.node.body:
+                    if isinstance(method, Function) and method.name in ("__init__", "__call__"):
+                        self._pass_to(source, call, Definition(target.source, method), True)
+            elif not is_device(target.node):
+                bound = isinstance(call.func, ast.Attribute)
+                self._pass_to(source, call, target, bound)
+
+    def _pass_to(self, source: Source, call: ast.Call, target: Definition, bound: bool) -> None:
+        assert not isinstance(target.node, ast.ClassDef)
+        args = target.node.args
+        names = [a.arg for a in (*args.posonlyargs, *args.args)]
+        if bound and names[:1] in (["self"], ["cls"]):
+            names = names[1:]
+        for name, value in zip(names, call.args, strict=False):
+            if self.is_tensor(source, value):
+                self._mark(target, name)
+        for keyword in call.keywords:
+            if keyword.arg and self.is_tensor(source, keyword.value):
+                self._mark(target, keyword.arg)
 
     def is_tensor(self, source: Source, node: ast.AST) -> bool:
         """Whether an expression is known to be a tensor."""
@@ -214,6 +231,12 @@ class CallPath:
             return self.is_tensor(source, node.body) or self.is_tensor(source, node.orelse)
         if isinstance(node, ast.NamedExpr):
             return self.is_tensor(source, node.value)
+        if isinstance(node, ast.Compare):
+            elementwise = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
+            sides = (node.left, *node.comparators)
+            return all(isinstance(op, elementwise) for op in node.ops) and any(
+                self.is_tensor(source, side) for side in sides
+            )
         return isinstance(node, ast.Call) and self._gives_tensor(source, node)
 
     def _gives_tensor(self, source: Source, call: ast.Call) -> bool:

@@ -92,6 +92,8 @@ class Checker:
     def _import(self, node: ast.Import | ast.ImportFrom) -> Iterator[Place]:
         if isinstance(node, ast.ImportFrom):
             modules = [] if node.level else [node.module or ""]
+            for alias in node.names:
+                yield from self._named(alias.name)
         else:
             modules = [alias.name for alias in node.names]
         for module in modules:
@@ -167,10 +169,15 @@ class Checker:
         name = self._looked_up(source, node)
         if name is not None:
             yield from self._method(source, node.args[0], name)
-        for target in self.sources.targets(source, node):
-            if isinstance(target, str) and target.startswith("torch."):
-                yield from _torch(target)
         functions = self.sources.targets(source, node.func)
+        looked_up = set(self.sources.targets(source, node))
+        if not isinstance(node.func, ast.Name | ast.Attribute):
+            looked_up |= functions
+        for target in sorted(t for t in looked_up if isinstance(t, str)):
+            if target.startswith("torch."):
+                yield from _torch(target)
+        if "operator.methodcaller" in functions and name not in words.NO_TENSOR | words.VIEWS:
+            yield "torch-arithmetic", f"methodcaller({name!r})"
         if "builtins.getattr" in functions and name is None and node.args:
             base = self.sources.targets(source, node.args[0])
             if self.calls.is_tensor(source, node.args[0]) or any(
@@ -262,7 +269,10 @@ class Checker:
         if isinstance(value, tuple):
             numbers = [n for n in value if isinstance(n, int) and not isinstance(n, bool)]
             big = [n for n in numbers if n >= 32]
-            return len(numbers) >= 2 and bool(big) and all(n in self.sizes for n in big)
+            telling = any(n >= SMALLEST_SIZE and n in self.sizes for n in big)
+            return len(numbers) >= 2 and (
+                telling or (bool(big) and all(n in self.sizes for n in big))
+            )
         return False
 
 

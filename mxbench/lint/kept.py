@@ -118,14 +118,15 @@ class Kept:
             yield "cached-results", "a tensor is kept in globals()"
         for target in functions:
             if takes and isinstance(target, Definition) and self._is_cached(target):
-                yield "cached-results", f"{target.node.name} remembers what it was called with"
+                name = getattr(target.node, "name", "a lambda")
+                yield "cached-results", f"{name} remembers what it was called with"
 
     def _called_inside(self, source: Source, node: ast.expr) -> set[object]:
         calls = (n for n in ast.walk(node) if isinstance(n, ast.Call))
         return {t for call in calls for t in self.sources.targets(source, call.func)}
 
     def _is_cached(self, definition: Definition) -> bool:
-        for decorator in definition.node.decorator_list:
+        for decorator in getattr(definition.node, "decorator_list", []):
             inner = decorator.func if isinstance(decorator, ast.Call) else decorator
             if self.sources.targets(definition.source, inner) & set(CACHES):
                 return True

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from .. import scopes
 from ..errors import MxbenchError
+from ..scopes import Scope, Scopes, analyse
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 DEEPEST = 24  # aliases of aliases, ...
@@ -25,8 +25,8 @@ class Source:
     path: Path
     tree: ast.Module
     text: str
-    scopes: scopes.Scopes
-    bindings: dict[scopes.Scope, dict[str, list[Binding]]] = field(default_factory=dict)
+    scopes: Scopes
+    bindings: dict[Scope, dict[str, list[Binding]]] = field(default_factory=dict)
     stars: list[str] = field(default_factory=list)
     """Modules that are star-imported."""
 
@@ -50,10 +50,10 @@ class Binding:
 
 @dataclass(frozen=True)
 class Definition:
-    """A function or class of one of the files."""
+    """A function, class or lambda of one of the files."""
 
     source: Source
-    node: Function | ast.ClassDef
+    node: Function | ast.ClassDef | ast.Lambda
 
 
 Target = str | Definition
@@ -80,7 +80,7 @@ class Sources:
             ) from error
         except (OSError, UnicodeDecodeError, ValueError) as error:
             raise MxbenchError(f"cannot read {path}: {error}") from error
-        source = Source(key, path, tree, text, scopes.analyse(tree))
+        source = Source(key, path, tree, text, analyse(tree))
         self.files[key] = source
         for node in ast.walk(tree):
             self._bind(source, node)
@@ -178,6 +178,8 @@ class Sources:
             return set().union(*(self.targets(source, n, depth + 1) for n in either))
         if isinstance(node, ast.BoolOp):
             return set().union(*(self.targets(source, n, depth + 1) for n in node.values))
+        if isinstance(node, ast.Lambda):
+            return {Definition(source, node)}
         if isinstance(node, ast.NamedExpr | ast.Starred):
             return self.targets(source, node.value, depth + 1)
         return set()
@@ -248,7 +250,11 @@ class Sources:
         """What calls of looking-up functions give: getattr, import_module, partial, vars."""
         found: set[Target] = set()
         for function in self.targets(source, node.func, depth + 1):
-            if function == "builtins.getattr" and len(node.args) >= 2:
+            if isinstance(function, Definition) and isinstance(function.node, ast.ClassDef):
+                found.add(function)  # an instance, of which the class tells the methods
+            elif isinstance(function, Definition):
+                found |= self._returned(function, depth)
+            elif function == "builtins.getattr" and len(node.args) >= 2:
                 name = self.text(source, node.args[1])
                 if name is not None:
                     found |= self._attribute(source, node.args[0], name, depth)
@@ -262,6 +268,20 @@ class Sources:
             elif function == "builtins.vars" and node.args:
                 base = self.targets(source, node.args[0], depth + 1)
                 found |= {f"{t}.__dict__" for t in base if isinstance(t, str)}
+        return found
+
+    def _returned(self, function: Definition, depth: int) -> set[Target]:
+        """What a function here may return: a closure, say."""
+        found: set[Target] = set()
+        if isinstance(function.node, ast.Lambda):
+            return self.targets(function.source, function.node.body, depth + 1)
+        waiting: list[ast.AST] = list(function.node.body)
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, ast.Return) and node.value is not None:
+                found |= self.targets(function.source, node.value, depth + 1)
+            elif not isinstance(node, Function | ast.ClassDef | ast.Lambda):
+                waiting += ast.iter_child_nodes(node)
         return found
 
     def _subscript(self, source: Source, node: ast.Subscript, depth: int) -> set[Target]:
@@ -293,8 +313,8 @@ class Sources:
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.JoinedStr):
-            parts = [self.text(source, part, depth + 1) for part in node.values]
-            return None if None in parts else "".join(part or "" for part in parts)
+            texts = [self.text(source, part, depth + 1) for part in node.values]
+            return None if None in texts else "".join(text or "" for text in texts)
         if isinstance(node, ast.FormattedValue):
             value = self.constant(source, node.value, depth + 1)
             return None if value is None else str(value)

@@ -28,6 +28,9 @@ READ_LIMIT = 300.0  # seconds to draw every case that has to be drawn to be unde
 class Driver(Supervisor):
     """A supervisor whose worker judges a public judge's problem."""
 
+    def __enter__(self) -> Driver:
+        return self
+
     def open(self, problem: ProblemFolder, submission: SubmissionFile | None) -> ProblemOpened:
         """Import both in the worker, and what the problem says of its cases.
 

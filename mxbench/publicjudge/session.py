@@ -87,7 +87,7 @@ class Judging:
             meter.phase("starting", 1)
             self.device = device = driver.start()
             self.opened = driver.open(self.problem, self.submission)
-            self.cases = _chosen(self.opened.cases, settings.numbers)
+            self.cases = chosen(self.opened.cases, settings.numbers)
             for note in (*driver.notes, *self.opened.notes):
                 meter.note(f"note: {note}")
             meter.note(
@@ -225,7 +225,8 @@ def label(case: ProblemCase) -> str:
     return f"{shown},..." if len(shapes) > 3 else shown or "scalars"
 
 
-def _chosen(cases: Sequence[ProblemCase], numbers: tuple[int, ...]) -> list[ProblemCase]:
+def chosen(cases: Sequence[ProblemCase], numbers: tuple[int, ...]) -> list[ProblemCase]:
+    """The cases of these numbers, all if there are none; MxbenchError for one there is not."""
     known = [case.number for case in cases]
     for number in numbers:
         if number not in known:

@@ -126,7 +126,7 @@ def _ranks(sizes: Sizes) -> list[int]:
 def _mla(sizes: Sizes, scalars: Sequence[object] | None) -> Known | None:
     if _ranks(sizes) != [3, 3, 4, 4, 3] + [0] * 6:
         return None
-    (batch, heads, dim), (_, _, pe_dim), (_, kv_ctx, kv_heads, _) = sizes[:3]  # type: ignore[misc]  # the ranks say so
+    (batch, heads, dim), (_, _, pe_dim), (_, kv_ctx, kv_heads, _) = sizes[:3]
     fits = sizes[1] == (batch, heads, pe_dim)
     fits &= sizes[2] == (batch, kv_ctx, kv_heads, dim) and sizes[4] == sizes[0]
     fits &= sizes[3] == (batch, kv_ctx, kv_heads, pe_dim)
@@ -140,7 +140,7 @@ def _mla(sizes: Sizes, scalars: Sequence[object] | None) -> Known | None:
 def _nsa(sizes: Sizes, scalars: Sequence[object] | None) -> Known | None:
     if _ranks(sizes) != [4] * 5 + [0] * 8:
         return None
-    (batch, seqlen, q_heads, dim), (_, _, kv_heads, _) = sizes[:2]  # type: ignore[misc]  # the ranks say so
+    (batch, seqlen, q_heads, dim), (_, _, kv_heads, _) = sizes[:2]
     selected = sizes[3][3]
     fits = sizes[1] == sizes[2] == (batch, seqlen, kv_heads, dim) and sizes[4] == sizes[0]
     fits &= sizes[3] == (batch, seqlen, kv_heads, selected)
@@ -161,12 +161,12 @@ def _moe(sizes: Sizes, scalars: Sequence[object] | None) -> Known | None:
         signature, out = MOE_DRAFT, sizes[10]
     else:
         return None
-    (rows, d_hidden), (experts, d_expert, _) = sizes[:2]  # type: ignore[misc]  # the ranks say so
-    (pairs,) = sizes[4]  # type: ignore[misc]
+    (rows, d_hidden), (experts, d_expert, _) = sizes[:2]
+    (pairs,) = sizes[4]
     fits = sizes[1] == sizes[2] == (experts, d_expert, d_hidden) and out == sizes[0]
     fits &= sizes[3] == (experts, d_hidden, d_expert)
     fits &= sizes[5] == sizes[6] == sizes[7] == (experts,)
-    params = {
+    params: dict[str, object] = {
         "n_experts": experts,
         "d_hidden": d_hidden,
         "d_expert": d_expert,

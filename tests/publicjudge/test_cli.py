@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from mxbench import workspace
+from mxbench.errors import MxbenchError
+from mxbench.publicjudge import folder
+from mxbench.publicjudge.messages import ProblemCase
+from mxbench.publicjudge.session import chosen
 from mxbench.record import read_journal
 
 from .. import sandbox
@@ -82,13 +87,15 @@ def test_bad_input_is_one_clear_error(room, arguments, said):
     assert "Traceback" not in done.stderr
 
 
-def test_a_case_number_that_there_is_not_is_named(room):
-    (room / "mine.py").write_text(SUBMISSION)
-    done = sandbox.run(room, "judge", str(GEMM), "mine.py", "--case", "3", "--target", "cpu")
-    assert done.returncode == 2 and "the problem has no case 3" in done.stderr
+def test_a_case_number_that_there_is_not_is_named():
+    cases = [ProblemCase(number=n, sizes=[[1]], warmup=0, repeat=1) for n in (1, 2)]
+    assert [case.number for case in chosen(cases, (2,))] == [2]
+    with pytest.raises(MxbenchError) as caught:
+        chosen(cases, (2, 3))
+    assert "no case 3" in caught.value.message and caught.value.hint == "it has 1 to 2"
 
 
-def test_import_makes_a_suite_that_check_runs(room):
+def test_import_makes_a_suite_that_loads_and_replaces_none_unasked(room):
     problem = small("mla", room)
     done = sandbox.run(room, "import", str(problem.path), "--suite", "oj")
     assert done.returncode == 0, done.stderr
@@ -104,9 +111,10 @@ def test_import_makes_a_suite_that_check_runs(room):
     assert again.returncode == 2 and "--force replaces it" in again.stderr
 
 
-def test_import_of_an_unknown_operator_is_refused(room):
-    done = sandbox.run(room, "import", str(GEMM))
-    assert done.returncode == 2 and "of no operator that mxbench knows" in done.stderr
+def test_import_of_an_unknown_operator_is_refused(driver):
+    with pytest.raises(MxbenchError) as caught:
+        driver.read(folder.find(workspace.bundled(), str(GEMM)))
+    assert "of no operator that mxbench knows" in caught.value.message
 
 
 def test_a_kernel_with_a_ban_is_not_exported_and_an_allowed_one_says_so(room):

@@ -46,8 +46,8 @@ def run_kernel(q, k, v, blocks, output, B, L, H, HQ, D, S, block_size, causal):
     for b in range(B):
         for t in range(L):
             for h in range(H):
-                keys = [i * block_size + j for i in blocks[b, t, h].tolist() for j in range(block_size)]
-                keys = [n for n in keys if n < L and n <= t]
+                starts = [i * block_size for i in blocks[b, t, h].tolist()]
+                keys = [n for s in starts for n in range(s, s + block_size) if n < L and n <= t]
                 scores = q[b, t, heads == h].float() @ k[b, keys, h].float().T * D**-0.5
                 output[b, t, heads == h] = (scores.softmax(-1) @ v[b, keys, h].float()).half()
 """,
