@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from . import words
 from .callpath import CallPath, Region
+from .cases import Cases
+from .constants import text
 from .findings import Finding
 from .kept import Kept
 from .sources import Source, Sources
@@ -15,8 +17,6 @@ from .sources import Source, Sources
 Place = tuple[str, str]
 """(rule, what stands there)."""
 
-SMALLEST_SIZE = 1024
-"""A single number below it is as likely a head size or a tile as a test case's length."""
 _OPERATORS = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Pow: "**",
     ast.Mod: "%", ast.MatMult: "@", ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^",
@@ -32,8 +32,8 @@ class Checker:
     """Applies every rule to a kernel."""
 
     def __init__(self, sources: Sources, calls: CallPath, sizes: frozenset[int]) -> None:
-        self.sources, self.calls, self.sizes = sources, calls, sizes
-        self.kept = Kept(sources, calls)
+        self.sources, self.calls = sources, calls
+        self.kept, self.cases = Kept(sources, calls), Cases(sources, sizes)
 
     def run(self) -> list[Finding]:
         """The findings in order of file and line, each once."""
@@ -64,9 +64,9 @@ class Checker:
                 if isinstance(target, str) and target.count("."):
                     yield from self._named(target.rpartition(".")[2])
         elif isinstance(node, ast.Constant) and id(node) not in source.described:
-            for text in words.NATIVE_TEXT:
-                if isinstance(node.value, str) and text in node.value:
-                    yield "raw-cuda", f"a string with {text!r}"
+            for sign in words.NATIVE_TEXT:
+                if isinstance(node.value, str) and sign in node.value:
+                    yield "raw-cuda", f"a string with {sign!r}"
 
     def _named(self, name: str | None) -> Iterator[Place]:
         if name in words.SOURCE_WORDS:
@@ -82,9 +82,9 @@ class Checker:
         """The name that a getattr, attrgetter or methodcaller with a constant looks up."""
         for target in self.sources.targets(source, node.func):
             if target == "builtins.getattr" and len(node.args) >= 2:
-                return self.sources.text(source, node.args[1])
+                return text(self.sources, source, node.args[1])
             if target in ("operator.attrgetter", "operator.methodcaller") and node.args:
-                return self.sources.text(source, node.args[0])
+                return text(self.sources, source, node.args[0])
             if target in ("builtins.getattr", "builtins.setattr"):
                 return None
         return None
@@ -109,7 +109,7 @@ class Checker:
     def _late_import(self, source: Source, node: ast.Call) -> Iterator[Place]:
         targets = self.sources.targets(source, node.func)
         if targets & _IMPORTERS and node.args:
-            name = self.sources.text(source, node.args[0])
+            name = text(self.sources, source, node.args[0])
             if name is None:
                 yield "unseen-code", "an import of what only running tells"
             else:
@@ -122,6 +122,7 @@ class Checker:
     def _in_calls(self, region: Region, node: ast.AST) -> Iterator[Place]:
         source = region.source
         yield from self.kept.places(region, node)
+        yield from self.cases.places(source, node)
         if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
             yield from self._reference(source, node)
         if isinstance(node, ast.Attribute):
@@ -132,15 +133,10 @@ class Checker:
             yield from self._operator(source, node)
         elif isinstance(node, ast.Subscript):
             yield from self._subscript(source, node)
-        elif isinstance(node, ast.If | ast.While | ast.IfExp | ast.Assert):
-            if self.calls.is_tensor(source, node.test):
-                yield "host-device", "a branch on a tensor, which waits for the device"
-        elif isinstance(node, ast.Compare):
-            yield from self._compare(source, node)
-        elif isinstance(node, ast.Dict):
-            yield from self._keys(source, node)
-        elif isinstance(node, ast.match_case):
-            yield from self._pattern(source, node)
+        elif isinstance(node, ast.If | ast.While | ast.IfExp | ast.Assert) and self.calls.is_tensor(
+            source, node.test
+        ):
+            yield "host-device", "a branch on a tensor, which waits for the device"
 
     def _reference(self, source: Source, node: ast.Name | ast.Attribute) -> Iterator[Place]:
         for target in self.sources.targets(source, node):
@@ -215,65 +211,6 @@ class Checker:
             yield "torch-arithmetic", "assignment into a tensor"
         elif any(self.calls.is_tensor(source, part) for part in ast.walk(node.slice)):
             yield "torch-arithmetic", "a tensor indexed by a tensor"
-
-    # --- sizes of test cases --------------------------------------------------------------------
-
-    def _compare(self, source: Source, node: ast.Compare) -> Iterator[Place]:
-        sides = [node.left, *node.comparators]
-        if not all(isinstance(op, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for op in node.ops):
-            return
-        values = [self.sources.constant(source, side) for side in sides]
-        if all(value is not None for value in values):
-            return
-        for op, value, side in zip([None, *node.ops], values, sides, strict=True):
-            if isinstance(op, ast.In | ast.NotIn):
-                yield from self._collection(source, side)
-            elif self._is_case(value):
-                yield "test-case-shape", f"compared with {value}"
-
-    def _collection(self, source: Source, node: ast.expr) -> Iterator[Place]:
-        """The right side of `in`: a display, or a name of one."""
-        if isinstance(node, ast.Name):
-            for binding in self.sources.bindings(source, node):
-                if binding.kind == "value" and isinstance(
-                    binding.node, ast.Tuple | ast.List | ast.Set | ast.Dict
-                ):
-                    yield from self._collection(source, binding.node)
-        elif isinstance(node, ast.Dict):
-            yield from self._keys(source, node)
-        elif isinstance(node, ast.Tuple | ast.List | ast.Set):
-            for part in node.elts:
-                value = self.sources.constant(source, part)
-                if self._is_case(value):
-                    yield "test-case-shape", f"compared with {value}"
-
-    def _keys(self, source: Source, node: ast.Dict) -> Iterator[Place]:
-        for key in node.keys:
-            value = None if key is None else self.sources.constant(source, key)
-            if self._is_case(value):
-                yield "test-case-shape", f"a table with an entry for {value}"
-
-    def _pattern(self, source: Source, node: ast.match_case) -> Iterator[Place]:
-        for part in ast.walk(node.pattern):
-            if isinstance(part, ast.MatchValue):
-                value = self.sources.constant(source, part.value)
-                if self._is_case(value):
-                    yield "test-case-shape", f"matched with {value}"
-
-    def _is_case(self, value: object) -> bool:
-        """Whether a constant is a size that tells the contest's cases apart, or sizes of one."""
-        if isinstance(value, bool):
-            return False
-        if isinstance(value, int):
-            return value >= SMALLEST_SIZE and value in self.sizes
-        if isinstance(value, tuple):
-            numbers = [n for n in value if isinstance(n, int) and not isinstance(n, bool)]
-            big = [n for n in numbers if n >= 32]
-            telling = any(n >= SMALLEST_SIZE and n in self.sizes for n in big)
-            return len(numbers) >= 2 and (
-                telling or (bool(big) and all(n in self.sizes for n in big))
-            )
-        return False
 
 
 def _torch(target: str) -> Iterator[Place]:

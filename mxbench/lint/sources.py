@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ..errors import MxbenchError
 from ..scopes import Scope, Scopes, analyse
+from .constants import DEEPEST, text
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-DEEPEST = 24  # aliases of aliases, ...
 
 
 @dataclass(eq=False)
@@ -255,11 +255,11 @@ class Sources:
             elif isinstance(function, Definition):
                 found |= self._returned(function, depth)
             elif function == "builtins.getattr" and len(node.args) >= 2:
-                name = self.text(source, node.args[1])
+                name = text(self, source, node.args[1])
                 if name is not None:
                     found |= self._attribute(source, node.args[0], name, depth)
             elif function in ("importlib.import_module", "builtins.__import__") and node.args:
-                name = self.text(source, node.args[0])
+                name = text(self, source, node.args[0])
                 if name is not None:
                     whole = function == "importlib.import_module"
                     found.add(name if whole else name.partition(".")[0])
@@ -286,7 +286,7 @@ class Sources:
 
     def _subscript(self, source: Source, node: ast.Subscript, depth: int) -> set[Target]:
         found: set[Target] = set()
-        name = self.text(source, node.slice)
+        name = text(self, source, node.slice)
         for target in self.targets(source, node.value, depth + 1):
             if isinstance(target, str) and name is not None:
                 if target.endswith(".__dict__"):
@@ -298,61 +298,6 @@ class Sources:
             if "builtins.globals" in calls:
                 found |= self._member(source.key, name, depth)
         return found | self._parts(source, node.value, depth + 1)
-
-    # --- constants ------------------------------------------------------------------------------
-
-    def text(self, source: Source, node: ast.AST, depth: int = 0) -> str | None:
-        """The string that an expression is, if reading tells."""
-        value = self.constant(source, node, depth)
-        return value if isinstance(value, str) else None
-
-    def constant(self, source: Source, node: ast.AST, depth: int = 0) -> object:
-        """The value of an expression of constants; None if it is none."""
-        if depth > DEEPEST:
-            return None
-        if isinstance(node, ast.Constant):
-            return node.value
-        if isinstance(node, ast.JoinedStr):
-            texts = [self.text(source, part, depth + 1) for part in node.values]
-            return None if None in texts else "".join(text or "" for text in texts)
-        if isinstance(node, ast.FormattedValue):
-            value = self.constant(source, node.value, depth + 1)
-            return None if value is None else str(value)
-        if isinstance(node, ast.BinOp):
-            return self._folded(source, node, depth)
-        if isinstance(node, ast.Tuple | ast.List):
-            items = tuple(self.constant(source, part, depth + 1) for part in node.elts)
-            return None if None in items else items
-        if isinstance(node, ast.Name):
-            values = [b for b in self.bindings(source, node)]
-            if len(values) == 1 and values[0].kind == "value" and values[0].node is not None:
-                return self.constant(source, values[0].node, depth + 1)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
-            glue = self.text(source, node.func.value, depth + 1)
-            parts = self.constant(source, node.args[0], depth + 1)
-            if node.func.attr == "join" and glue is not None and isinstance(parts, tuple):
-                return glue.join(map(str, parts))
-        return None
-
-    def _folded(self, source: Source, node: ast.BinOp, depth: int) -> object:
-        left = self.constant(source, node.left, depth + 1)
-        right = self.constant(source, node.right, depth + 1)
-        if isinstance(left, str) and isinstance(right, str) and isinstance(node.op, ast.Add):
-            return left + right
-        if not (isinstance(left, int) and isinstance(right, int)):
-            return None
-        if isinstance(node.op, ast.Add):
-            return left + right
-        if isinstance(node.op, ast.Sub):
-            return left - right
-        if isinstance(node.op, ast.Mult):
-            return left * right
-        small = 0 <= right < 64
-        if isinstance(node.op, ast.LShift) and small:
-            return left << right
-        if isinstance(node.op, ast.Pow) and small and abs(left) < 1 << 16:
-            return left**right
-        return None
 
     def definitions(self) -> Iterator[Definition]:
         """All functions and classes of all files."""

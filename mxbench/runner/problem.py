@@ -289,3 +289,22 @@ def submission(path: Path, arity: int) -> Callable[..., object]:
         pass
     found: Callable[..., object] = function
     return found
+
+
+def functions_of_torch() -> dict[tuple[int, str], object]:
+    """What verdicts rest on: the functions of torch and the methods of its tensors."""
+    return {
+        (place, name): value
+        for place, owner in enumerate((torch, torch.Tensor))
+        for name, value in vars(owner).items()
+        if callable(value)
+    }
+
+
+def replaced(before: dict[tuple[int, str], object]) -> str:
+    """One of torch's functions that is another one now; empty if there is none."""
+    now = functions_of_torch()
+    for (place, name), value in before.items():
+        if now.get((place, name)) is not value:
+            return f"torch.{'Tensor.' * place}{name}"
+    return ""

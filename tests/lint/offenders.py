@@ -214,15 +214,13 @@ OFFENDERS: dict[str, tuple[str, str]] = {
     "part to cpu": ("host-device", DENSE + "    kv[..., 0].cpu()\n"),
     "callable instance keeps": (
         "cached-results",
-        "class K:\n    def __init__(self):\n        self.c = {}\n    def __call__(self, x):\n        self.c[1] = x\nk = K()\n"
-        + DENSE
-        + "    k(q)\n",
+        "class K:\n    def __init__(self):\n        self.c = {}\n"
+        "    def __call__(self, x):\n        self.c[1] = x\nk = K()\n" + DENSE + "    k(q)\n",
     ),
     "nonlocal": (
         "cached-results",
-        "def make():\n    kept = None\n    def run(x):\n        nonlocal kept\n        kept = x\n    return run\nrun = make()\n"
-        + DENSE
-        + "    run(q)\n",
+        "def make():\n    kept = None\n    def run(x):\n        nonlocal kept\n        kept = x\n"
+        "    return run\nrun = make()\n" + DENSE + "    run(q)\n",
     ),
     "conditional alias": (
         "torch-arithmetic",

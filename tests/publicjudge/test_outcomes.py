@@ -148,3 +148,15 @@ def test_what_the_problem_prints_is_kept_apart(driver, problem, submission):
     outcome = judge(driver, problem(chatty), submission())
     assert outcome.status is Status.PASSED
     assert outcome.said == "checking x\nchecking x"  # once for its own baseline; no folders
+
+
+@pytest.mark.parametrize("when", ["on import", "in the call"])
+def test_a_submission_that_replaces_torch_s_own_functions_is_found_out(
+    driver, problem, submission, when
+):
+    cheat = "torch.equal = lambda *args: True"
+    inside, outside = (f"    {cheat}\n", "") if when == "in the call" else ("", f"{cheat}\n")
+    mine = submission("import torch\n" + outside + RUN + inside + "    y.zero_()\n")
+    outcome = judge(driver, problem(), mine)
+    driver.close()  # its torch is spoilt
+    assert outcome.status is Status.RUNTIME_ERROR and "torch.equal" in outcome.reason
