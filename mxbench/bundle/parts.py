@@ -36,6 +36,9 @@ class ModuleAlias:
 
 Meaning = Symbol | External | ModuleAlias
 
+NAMESPACE = "*"
+"""As a symbol's name: the module itself, where it is used as a value."""
+
 
 @dataclass
 class Part:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Mapping
 
 from .loading import owner
-from .parts import Edit, External, Meaning, Module, ModuleAlias, Part, Symbol
+from .parts import NAMESPACE, Edit, External, Meaning, Module, ModuleAlias, Part, Symbol
 
 
 class Reader:
@@ -80,7 +80,9 @@ class Reader:
                 part.refs.add(symbol)
                 self._edit(node, symbol)
             elif isinstance(meaning, ModuleAlias) and id(node) not in self._bases:
-                raise module.error(node, f"module {meaning.module} used as a value")
+                symbol = _namespace(self.loaded[meaning.module])
+                part.refs.add(symbol)
+                self._edit(node, symbol)
         elif (
             isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
             and node in part.nodes
@@ -120,6 +122,18 @@ class Reader:
         assert node.end_lineno is not None and node.end_col_offset is not None
         place = node.lineno - 1, node.col_offset, node.end_lineno - 1, node.end_col_offset
         self.module.edits.append(Edit(*place, meaning, node))
+
+
+def _namespace(module: Module) -> Symbol:
+    """The symbol of a module that is used as a value: at its end stands an object like it."""
+    symbol = Symbol(module.key, NAMESPACE)
+    if not any(NAMESPACE in part.defines for part in module.parts):
+        end = len(module.lines)
+        part = Part(module.key, [], end, end, {NAMESPACE})
+        part.refs |= {Symbol(module.key, n) for one in module.parts for n in one.defines}
+        part.refs.add(External("from types import SimpleNamespace"))
+        module.parts.append(part)
+    return symbol
 
 
 def _defined_in_branches(node: ast.stmt) -> set[str]:

@@ -7,7 +7,7 @@ import builtins
 from collections.abc import Mapping
 
 from ..errors import MxbenchError
-from .parts import Edit, External, Module, Part, Symbol
+from .parts import NAMESPACE, Edit, External, Module, Part, Symbol
 
 
 def final_names(
@@ -18,7 +18,7 @@ def final_names(
     Raises:
         MxbenchError: two libraries under one name, or a name that stays taken either way.
     """
-    taken = set(dir(builtins)) | reserved
+    taken = set(dir(builtins)) | reserved | {"SimpleNamespace"}
     for name, statements in _external_names(loaded, kept).items():
         if len(statements) > 1:
             said = " and ".join(sorted(statements))
@@ -32,7 +32,8 @@ def final_names(
             if symbol in names:
                 continue
             stem = part.module.rpartition("/")[2].strip("_")
-            for candidate in (name, f"{stem}_{name.lstrip('_')}"):
+            both = (name, f"{stem}_{name.lstrip('_')}")
+            for candidate in (stem, f"{stem}_module") if name == NAMESPACE else both:
                 if candidate not in taken and candidate not in shadows.get(symbol, set()):
                     break
             else:
@@ -74,6 +75,9 @@ def module_text(
     for part in module.parts:
         if not any(part is one for one in kept):
             continue
+        if part.defines == {NAMESPACE}:
+            pieces.append(_namespace_text(module, names))
+            continue
         for name in part.defines:
             if (symbol := Symbol(module.key, name)) in replaced:
                 pieces.append("\n\n" + replaced[symbol].strip("\n"))
@@ -81,6 +85,14 @@ def module_text(
         else:
             pieces.append(_part_text(module, part, names))
     return "\n".join(pieces).strip("\n")
+
+
+def _namespace_text(module: Module, names: Mapping[Symbol, str]) -> str:
+    """An object with the module's top-level names as attributes."""
+    mine = {s.name: final for s, final in names.items() if s.module == module.key}
+    lines = [f"    {name}={final}," for name, final in mine.items() if name != NAMESPACE]
+    head = f"\n\n{mine[NAMESPACE]} = SimpleNamespace("
+    return "\n".join([head, *lines, ")"])
 
 
 def _part_text(module: Module, part: Part, names: Mapping[Symbol, str]) -> str:
