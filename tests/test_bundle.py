@@ -122,12 +122,12 @@ def test_annotations_that_name_what_comes_later_are_put_in_quotes(kernels):
 
 def test_definitions_can_be_replaced_with_what_they_need_gone(kernels):
     root = kernels(
-        common__data="import json\nPATH = 'x.json'\ndef table():\n    return json.load(open(PATH))\n",
+        common__data="import json\nPATH = 'x.json'\n"
+        "def table():\n    return json.load(open(PATH))\n",
         op__main="from ..common.data import table\ndef go():\n    return table()['a']\n",
     )
-    text = made(
-        root, "go", replaced={Symbol("common/data", "table"): "def table():\n    return {'a': 7}"}
-    )
+    table = "def table():\n    return {'a': 7}"
+    text = made(root, "go", replaced={Symbol("common/data", "table"): table})
     assert run(text)["go"]() == 7 and "json" not in text and "PATH" not in text
 
 
