@@ -42,14 +42,11 @@ def lint_command(
     Exit code 0: nothing found, or all of it allowed. 1: offences. 2: bad usage or input.
     """
     from .. import lint, view, workspace
-    from ..lint.sizes import case_sizes
+    from ..lint.tree import lint_kernels
 
     here = workspace.find()
     allowed = lint.parse_allowed(allow or [], because or [])
-    reports = [
-        (name, lint.lint(found.path, found.home, case_sizes(here, found.op), allowed))
-        for name, found in _kernels(here, kernel)
-    ]
+    reports = lint_kernels(here, _kernels(here, kernel), allowed)
     if json:
         _print_json(reports, allowed)
     else:
@@ -60,35 +57,24 @@ def lint_command(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _kernels(here: Workspace, name: str) -> list[tuple[str, Kernel]]:
-    """The kernels that an argument stands for, each with how to call it."""
+def _kernels(here: Workspace, name: str) -> list[Kernel]:
+    """The kernels that an argument stands for."""
     from pathlib import Path
 
     from .. import kernel as kernels
     from ..ops import OPERATORS
+    from ..plan import operators
 
     if name.endswith(".py"):
         path = Path(name)
         if not path.is_file():
             raise MxbenchError(f"kernel file {name} does not exist", "check the path")
         op = path.resolve().parent.name
-        home = path.resolve().parent
-        if op not in OPERATORS or home.parent != here.kernels.resolve():
-            op, home = "", home
-        return [(path.name, kernels.Kernel(op, path.stem, path.resolve(), home if op else None))]
+        return [kernels.Kernel(op if op in OPERATORS else "", path.stem, path.resolve())]
     op, slash, one = name.partition("/")
-    if slash:
-        if op not in OPERATORS:
-            raise MxbenchError(f"unknown operator {op!r}", f"known: {', '.join(OPERATORS)}")
-        found = kernels.find(here, op, one)
-        return [(name, kernels.Kernel(op, one, found.path, found.path.parent))]
-    from ..plan import operators
-
-    return [
-        (f"{op}/{k.name}", kernels.Kernel(op, k.name, k.path, k.path.parent))
-        for op in operators(name)
-        for k in kernels.find_all(here, op)
-    ]
+    if slash and op in OPERATORS:
+        return [kernels.find(here, op, one)]
+    return [k for known in operators(op) for k in kernels.find_all(here, known)]
 
 
 def _print(out: object, name: str, report: Report, quiet: bool) -> None:

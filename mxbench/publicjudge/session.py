@@ -88,7 +88,7 @@ class Judging:
             self.device = device = driver.start()
             self.opened = driver.open(self.problem, self.submission)
             self.cases = chosen(self.opened.cases, settings.numbers)
-            for note in (*driver.notes, *self.opened.notes):
+            for note in (*driver.notes, *self.opened.notes, *self._room(device)):
                 meter.note(f"note: {note}")
             meter.note(
                 f"{device.name} ({device.kind}), problem {self.problem.path.name}: "
@@ -100,6 +100,16 @@ class Judging:
                 self._finish(run)
             finally:
                 run.close()
+
+    def _room(self, device: DeviceInfo) -> list[str]:
+        """A note if the device is smaller than the one that the problem is made for."""
+        assert self.opened is not None
+        wanted = self.opened.vram
+        if wanted is None or wanted * 1e9 <= device.memory:
+            return []
+        return [
+            f"the problem is made for {wanted:g} GB, {device.name} has {device.memory / 1e9:.0f}"
+        ]
 
     def _open_run(self, device: DeviceInfo, meter: Meter) -> Run:
         """A new run, or the interrupted one of the same files and settings."""

@@ -45,6 +45,21 @@ def test_somebody_else_s_problem_runs_unchanged(room):
     assert [r.op for r in records] == ["gemm", "gemm"] and not damaged
 
 
+def test_an_interrupted_judging_goes_on_with_the_next_case(room):
+    (room / "mine.py").write_text(SUBMISSION)
+    arguments = ("judge", str(GEMM), "mine.py", "--target", "cpu", "--no-times")
+    assert sandbox.run(room, *arguments).returncode == 0
+    journal = room / ".mxbench" / "journal.jsonl"
+    first, _second = journal.read_text().splitlines()
+    journal.write_text(first + "\n")  # as if it had been killed after the first case
+    (run,) = (room / ".mxbench" / "runs").glob("*.jsonl")
+    run.write_text(run.read_text().splitlines()[0] + "\n")
+    again = sandbox.run(room, *arguments)
+    assert again.returncode == 0 and "1 of 2 cases are done" in again.stderr
+    assert "2/2 passed the problem's check" in again.stdout
+    assert len(journal.read_text().splitlines()) == 2
+
+
 def test_a_failing_case_counts_0_and_exits_with_1_and_the_journal_stays_readable(room):
     (room / "mine.py").write_text(SUBMISSION + "    if m == 33: c[0, 0] += 1\n")
     done = sandbox.run(room, "judge", str(GEMM), "mine.py", "--target", "cpu")

@@ -103,6 +103,15 @@ def test_what_a_problem_does_wrong_is_called_the_problem_s(
     assert said in outcome.reason
 
 
+def test_a_problem_for_gpus_alone_says_so_on_a_cpu(driver, problem, submission):
+    fixed = ('def genTestCase(testcase_sizes, device="cuda"):\n',
+             'def genTestCase(testcase_sizes):\n    device = "cuda:99"\n')  # fmt: skip
+    outcome = judge(driver, problem(fixed), submission())
+    assert outcome.status is Status.RUNTIME_ERROR
+    assert "the problem's genTestCase raised" in outcome.reason
+    assert "it has no device argument: judge it on a GPU" in outcome.reason
+
+
 @pytest.mark.parametrize("whose", ["run_kernel", "genTestCase"])
 def test_what_never_returns_is_stopped(driver, problem, submission, whose):
     before, driver.timeout = driver.timeout, 1.0
