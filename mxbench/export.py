@@ -118,8 +118,8 @@ def _head(signature: Signature, found: kernel.Kernel, allowed: Iterable[str]) ->
         f"(source {found.sha}):",
         f"mxbench export {signature.op} --kernel {found.name}. Change it there.",
         "",
-        "TileLang 0.1.9 or later; cuda, maca, and cpu for tests. The judge calls `run_kernel`, at",
-        "the end of this file.",
+        "For cuda and maca with TileLang 0.1.9 or later, and for tests on a CPU with 0.1.15.",
+        "The judge calls `run_kernel`, at the end of this file.",
         *(f"lint: {line}" for line in allowed),
         '"""',
     ]

@@ -110,7 +110,7 @@ class CallPath:
         if source.scopes.resolve(node) is not source.scopes.module:
             return []
         values = [b.node for b in self.sources.bindings(source, node) if b.kind == "value"]
-        return [Region(source, v) for v in values if isinstance(v, ast.Dict)]
+        return [Region(source, v) for v in values if isinstance(v, ast.Dict | ast.List | ast.Tuple)]
 
     def _methods(self, name: str) -> list[Region]:
         """Methods of that name, where it is not known what they are called on."""

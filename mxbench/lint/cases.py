@@ -6,12 +6,17 @@ import ast
 from collections.abc import Iterator
 
 from .constants import constant
+from .sizes import VARIED
 from .sources import Source, Sources
 
 Place = tuple[str, str]
 
 SMALLEST_SIZE = 1024
 """A single number below it is as likely a head size or a tile as a test case's length."""
+
+
+NAMES = frozenset(name for names in VARIED.values() for name in names) | {"tokens"}
+"""Parameters by which test cases differ."""
 
 
 class Cases:
@@ -59,10 +64,14 @@ class Cases:
                     yield "test-case-shape", f"compared with {value}"
 
     def keys(self, source: Source, node: ast.Dict) -> Iterator[Place]:
-        for key in node.keys:
-            value = None if key is None else constant(self.sources, source, key)
-            if self._is_case(value):
-                yield "test-case-shape", f"a table with an entry for {value}"
+        """A table by sizes, and a condition such as `{"kv_ctx": 65536}`."""
+        for key, entry in zip(node.keys, node.values, strict=True):
+            name = None if key is None else constant(self.sources, source, key)
+            value = constant(self.sources, source, entry)
+            if self._is_case(name):
+                yield "test-case-shape", f"a table with an entry for {name}"
+            elif name in NAMES and self._is_case(value):
+                yield "test-case-shape", f"a condition that {name} is {value}"
 
     def matched(self, source: Source, node: ast.match_case) -> Iterator[Place]:
         for part in ast.walk(node.pattern):

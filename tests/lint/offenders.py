@@ -160,6 +160,10 @@ OFFENDERS: dict[str, tuple[str, str]] = {
         "test-case-shape",
         "BEST = {(1, 2048): 8, (32, 65536): 4}\n" + RUN + "    BEST.get((batch, kv_ctx))\n",
     ),
+    "a schedule for one length": (
+        "test-case-shape",
+        "TABLE = [{'when': {'kv_ctx': 65536}, 'use': 4}]\n" + RUN + "    TABLE[0]\n",
+    ),
     "a match on a length": (
         "test-case-shape",
         RUN + "    match kv_ctx:\n        case 8192:\n            pass\n",
