@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..publicjudge.messages import ProblemCase
-from ..reference.draw import poison
+from ..reference.draw import POISON
 from ..verdict import Status
 
 
@@ -55,7 +55,7 @@ class Call:
     def poison(self) -> None:
         """Overwrite every OUTPUT of the submission with what says that nobody wrote it."""
         for i in self.tensors("OUTPUT"):
-            poison(self.mine[i])
+            _spoil(self.mine[i])
 
     def settle(self) -> None:
         """After the first call: outputs must have kept their form; their first memory counts.
@@ -70,9 +70,9 @@ class Call:
     def why_not(self) -> Status:
         """The status of outputs that the problem's check refuses."""
         for i, memory in self.memory.items():
-            if memory.is_floating_point() and not memory.isfinite().all():
+            if memory.is_floating_point() and not memory.float().isfinite().all():
                 base = self.base[i]
-                if isinstance(base, torch.Tensor) and base.isfinite().all():
+                if isinstance(base, torch.Tensor) and base.float().isfinite().all():
                     return Status.NON_FINITE
         return Status.MISMATCH
 
@@ -81,12 +81,22 @@ class Call:
         reason = "the problem's check says no" + (f": {said}" if said else "")
         for i in self.tensors("OUTPUT"):
             memory = self.memory[i]
-            if memory.is_floating_point() and memory.isnan().all():
+            if memory.is_floating_point() and memory.float().isnan().all():
                 reason += f"; argument {i} is as it was before the call"
         if returned is not None:
             kind = type(returned).__name__
             reason += f"; the submission returned a {kind}: write the OUTPUT arguments in place"
         return reason
+
+
+def _spoil(tensor: torch.Tensor) -> None:
+    """NaN, or the largest number of a type that has none: a judge's outputs may be of any type."""
+    if tensor.is_floating_point() or tensor.is_complex():
+        tensor.fill_(POISON)
+    elif tensor.dtype is torch.bool:
+        tensor.fill_(True)
+    else:
+        tensor.fill_(torch.iinfo(tensor.dtype).max)
 
 
 def _same_form(number: int, now: torch.Tensor, was: torch.Tensor) -> None:

@@ -32,6 +32,8 @@ from .protocol import Stage
 
 SAID_LENGTH = 1000
 Known = known.Recognised | None
+Stamp = tuple[str, int, int]
+"""A file as it was when it was imported."""
 
 
 class ProblemBench:
@@ -40,8 +42,8 @@ class ProblemBench:
     def __init__(self, device: DeviceInfo, enter: Callable[[Stage], None]) -> None:
         self.device, self.enter = device, enter
         self.fingerprint = Fingerprint(device.torch_device)
-        self._problems: dict[str, Problem] = {}
-        self._submissions: dict[str, Callable[..., object]] = {}
+        self._problems: dict[Stamp, Problem] = {}
+        self._submissions: dict[Stamp, Callable[..., object]] = {}
         self._stage: Stage = "genTestCase"
         self._seconds: dict[str, float] = {}
         self._torch = problem.functions_of_torch()
@@ -61,18 +63,20 @@ class ProblemBench:
         return msgspec.structs.replace(opened, said=_joined(said))
 
     def _problem(self, folder: str) -> Problem:
-        if folder not in self._problems:
-            self._problems[folder] = problem.load(Path(folder))
-        return self._problems[folder]
+        key = _stamped(Path(folder) / problem.CONFIG)
+        if key not in self._problems:
+            self._problems[key] = problem.load(Path(folder))
+        return self._problems[key]
 
     def _submission(self, path: str, arity: int) -> Callable[..., object]:
-        if path not in self._submissions:
-            self._submissions[path] = problem.submission(Path(path), arity)
+        key = _stamped(Path(path))
+        if key not in self._submissions:
+            self._submissions[key] = problem.submission(Path(path), arity)
             if name := problem.replaced(self._torch):
                 raise Theirs(
                     f"submission {Path(path).name} replaces {name}", "leave torch as it is"
                 )
-        return self._submissions[path]
+        return self._submissions[key]
 
     def run(self, request: RunProblem) -> ProblemOutcome:
         """Judge one case. Whatever their code does short of ending the process is an outcome."""
@@ -304,6 +308,11 @@ class ProblemBench:
         except RuntimeError:
             return True
         return False
+
+
+def _stamped(path: Path) -> Stamp:
+    found = path.stat()
+    return str(path), found.st_mtime_ns, found.st_size
 
 
 def _joined(said: list[str]) -> str:

@@ -149,6 +149,21 @@ def test_an_inout_argument_is_cloned_for_each_side(driver, problem, submission):
     assert outcome.status is Status.PASSED and outcome.timing is not None
 
 
+@pytest.mark.parametrize("dtype", ["int8", "bool", "float8_e4m3fn", "bfloat16", "int64"])
+def test_outputs_may_be_of_any_type(driver, problem, submission, dtype):
+    typed = (
+        ("    return [torch.arange(n, dtype=torch.float32, device=device)",
+         f"    return [torch.arange(float(n), device=device).to(torch.{dtype})"),
+        ("torch.zeros(n, device=device)", f"torch.zeros(n, device=device).to(torch.{dtype})"),
+        ("    y.copy_(x * factor)\n", "    y.copy_(x)\n"),
+        ("torch.equal(mine[1], theirs[1])", "torch.equal(mine[1].float(), theirs[1].float())"),
+    )  # fmt: skip
+    mine = submission(RUN + "    y.copy_(x)\n")
+    assert judge(driver, problem(*typed), mine).status is Status.PASSED
+    lazy = judge(driver, problem(*typed), submission(RUN + "    pass\n"))
+    assert lazy.status in (Status.MISMATCH, Status.NON_FINITE)
+
+
 def test_what_the_problem_prints_is_kept_apart(driver, problem, submission):
     chatty = (
         "    same = torch.equal",
