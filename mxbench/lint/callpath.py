@@ -25,6 +25,8 @@ class Region:
 
     source: Source
     node: ast.AST
+    device: frozenset[ast.AST] = frozenset()
+    """Functions to leave out."""
 
     def walk(self) -> Iterator[ast.AST]:
         """Its nodes, device code left out."""
@@ -33,17 +35,41 @@ class Region:
             node = waiting.pop()
             yield node
             for child in ast.iter_child_nodes(node):
-                if not (isinstance(child, Function) and is_device(child)):
+                if child not in self.device:
                     waiting.append(child)
 
 
-def is_device(node: ast.AST) -> bool:
-    """Whether TileLang compiles this function."""
-    return isinstance(node, Function) and any(
-        (d.attr if isinstance(d, ast.Attribute) else d.id if isinstance(d, ast.Name) else "")
-        in DEVICE
-        for d in (c.func if isinstance(c, ast.Call) else c for c in node.decorator_list)
-    )
+def device_code(sources: Sources, source: Source) -> set[ast.AST]:
+    """The functions that TileLang compiles, so that Python runs nothing in them.
+
+    Those under TileLang's own decorators: any but `jit`, and `jit` where a grid is opened.
+    """
+    found: set[ast.AST] = set()
+    for node in ast.walk(source.tree):
+        if not isinstance(node, Function):
+            continue
+        for decorator in node.decorator_list:
+            inner = decorator.func if isinstance(decorator, ast.Call) else decorator
+            for target in sources.targets(source, inner):
+                if isinstance(target, str) and target.startswith(("tilelang.", "tvm.")):
+                    name = target.rpartition(".")[2]
+                    if name in DEVICE or ("jit" in name and _opens_grid(node)):
+                        found.add(node)
+    return found
+
+
+def _opens_grid(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether `with T.Kernel(...)` stands in the function itself."""
+    waiting: list[ast.AST] = list(node.body)
+    while waiting:
+        inner = waiting.pop()
+        for item in inner.items if isinstance(inner, ast.With) else ():
+            call = item.context_expr
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "Kernel":
+                return True
+        if not isinstance(inner, Function | ast.ClassDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(inner)
+    return False
 
 
 class CallPath:
@@ -52,6 +78,9 @@ class CallPath:
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
         self.entries = self._entries()
+        self.device = frozenset(
+            node for source in sources.files.values() for node in device_code(sources, source)
+        )
         self.regions: list[Region] = []
         self.tensors: set[tuple[Scope, str]] = set()
         """Names that hold tensors."""
@@ -60,6 +89,9 @@ class CallPath:
         }
         self._reach()
         self._find_tensors()
+
+    def _region(self, source: Source, node: ast.AST) -> Region:
+        return Region(source, node, self.device)
 
     def _entries(self) -> list[Definition]:
         names = {ENTRY, *CONTRACTS}
@@ -79,14 +111,14 @@ class CallPath:
     # --- reachable code -------------------------------------------------------------------------
 
     def _reach(self) -> None:
-        waiting: list[Region] = [Region(d.source, d.node) for d in self.entries]
+        waiting: list[Region] = [self._region(d.source, d.node) for d in self.entries]
         seen: set[ast.AST] = set()
         while waiting:
             region = waiting.pop()
             if region.node in seen:
                 continue
             seen.add(region.node)
-            if is_device(region.node):
+            if region.node in self.device:
                 continue
             self.regions.append(region)
             for node in region.walk():
@@ -98,7 +130,7 @@ class CallPath:
         if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
             for target in self.sources.targets(source, node):
                 if isinstance(target, Definition):
-                    found.append(Region(target.source, target.node))
+                    found.append(self._region(target.source, target.node))
             if isinstance(node, ast.Name):
                 found += self._module_values(source, node)
             elif not found:
@@ -110,7 +142,11 @@ class CallPath:
         if source.scopes.resolve(node) is not source.scopes.module:
             return []
         values = [b.node for b in self.sources.bindings(source, node) if b.kind == "value"]
-        return [Region(source, v) for v in values if isinstance(v, ast.Dict | ast.List | ast.Tuple)]
+        return [
+            self._region(source, v)
+            for v in values
+            if isinstance(v, ast.Dict | ast.List | ast.Tuple)
+        ]
 
     def _methods(self, name: str) -> list[Region]:
         """Methods of that name, where it is not known what they are called on."""
@@ -119,7 +155,7 @@ class CallPath:
             assert isinstance(definition.node, ast.ClassDef)
             for method in definition.node.body:
                 if isinstance(method, Function) and method.name == name:
-                    found.append(Region(definition.source, method))
+                    found.append(self._region(definition.source, method))
         return found
 
     # --- tensors --------------------------------------------------------------------------------
@@ -195,7 +231,7 @@ class CallPath:
                 for method in target.node.body:
                     if isinstance(method, Function) and method.name in ("__init__", "__call__"):
                         self._pass_to(source, call, Definition(target.source, method), True)
-            elif not is_device(target.node):
+            elif target.node not in self.device:
                 bound = isinstance(call.func, ast.Attribute)
                 self._pass_to(source, call, target, bound)
 

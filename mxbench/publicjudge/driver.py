@@ -90,6 +90,10 @@ class Driver(Supervisor):
                 timed=timed,
             )
         )
+        return self._follow(submission)
+
+    def _follow(self, submission: SubmissionFile) -> ProblemOutcome:
+        """Wait for the case's outcome, stage by stage; made up if the worker hangs or dies."""
         stage: Stage = "genTestCase"
         while True:
             limit = stage_limit(stage, self.timeout)

@@ -68,6 +68,17 @@ OFFENDERS: dict[str, tuple[str, str]] = {
         + DENSE
         + "    helper(q)\n",
     ),
+    "arithmetic under a decorator that only sounds like TileLang's": (
+        "torch-arithmetic",
+        "def macro(f):\n    return f\n@macro\ndef work(x):\n    return x @ x\n"
+        + DENSE
+        + "    work(q)\n",
+    ),
+    "arithmetic behind a grid that is never opened": (
+        "torch-arithmetic",
+        "def work(x):\n    if x is None:\n        with T.Kernel(1):\n            pass\n"
+        "    return x @ x\n" + DENSE + "    work(q)\n",
+    ),
     "work in place by assignment": ("torch-arithmetic", DENSE + "    out[:] = kv[:, 0]\n"),
     "an own autograd function": (
         "torch-arithmetic",
@@ -293,6 +304,36 @@ if __name__ == "__main__":
     "device code with TileLang's own functions": PROGRAM.format(
         body="T.exp2(A[bx * 128 + i]) * A[bx * 128 + i] + T.cast(1, 'float16')"
     ) + DENSE + "    tilelang.compile(program(8))(q.flatten(), out.flatten())\n",
+    "a kernel without a prim_func around it": """
+@tilelang.jit
+def scale(A, B, factor: float, block: int = 128):
+    n = T.const("n")
+    A: T.Tensor[[n], T.float16]
+    B: T.Tensor[[n], T.float16]
+    with T.Kernel(T.ceildiv(n, block), threads=block) as bx:
+        for i in T.Parallel(block):
+            B[bx * block + i] = A[bx * block + i] * factor
+""" + DENSE + "    scale(q.flatten(), out.flatten(), softmax_scale)\n",
+    "a jitted function that returns its program": """
+KERNELS = {}
+
+@tilelang.jit(out_idx=None)
+def build(heads, dim):
+    @T.prim_func
+    def main(A: T.Tensor((heads, dim), "float16"), B: T.Tensor((heads, dim), "float16")):
+        with T.Kernel(heads, threads=128) as bx:
+            for i in T.Parallel(dim):
+                B[bx, i] = A[bx, i] + A[bx, i]
+    return main
+
+""" + RUN + """
+    key = (heads, dim, str(q.dtype))
+    if key not in KERNELS:
+        KERNELS[key] = build(int(heads), int(dim))
+    kernel = KERNELS[key]
+    for b in range(int(batch)):
+        kernel(q[b], output[b])
+""",
     "a word of a ban in a description": '"""Uses neither T.call_extern nor __global__ code."""\n'
     + DENSE + '    """Never data_ptr."""\n',
 }  # fmt: skip

@@ -47,7 +47,7 @@ def test_shapes_that_do_not_fit_together_are_nobody_s(sizes):
 
 def test_points_are_50_at_the_baseline_s_speed_and_grow_with_it():
     assert points(2.0, 2.0) == 50
-    assert points(1.0, 3.0) == 75 and points(3.0, 1.0) == 25
+    assert points(1.0, 3.0) == pytest.approx(75) and points(3.0, 1.0) == pytest.approx(25)
 
 
 def test_an_operator_without_a_signature_comes_with_the_nearest():
