@@ -16,6 +16,7 @@ import msgspec
 from .case import Case
 from .errors import MxbenchError
 from .measurement import Timing
+from .publicjudge.messages import Judged
 from .roofline import Bound
 from .verdict import Errors, Status
 
@@ -86,6 +87,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Further calls that had to put out the same bits."""
     seconds: dict[str, float] = {}
     """Wall time of each stage: inputs, compile, kernel (one call), golden."""
+    judged: Judged | None = None
+    """Of a case of a public judge's problem."""
 
     @property
     def id(self) -> str:

@@ -12,6 +12,10 @@ from ..errors import EXIT_INTERRUPTED, MxbenchError
 from .browse import env_command, list_command, show_command
 from .check import check_command
 from .doctor import doctor_command
+from .export import export_command
+from .imports import import_command
+from .judge import judge_command
+from .lint import lint_command
 from .perf import perf_command
 from .report import report_command
 from .score import score_command
@@ -29,6 +33,10 @@ app.command("perf")(perf_command)
 app.command("report")(report_command)
 app.command("doctor")(doctor_command)
 app.command("score")(score_command)
+app.command("export")(export_command)
+app.command("judge")(judge_command)
+app.command("import")(import_command)
+app.command("lint")(lint_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
 app.command("env")(env_command)

@@ -14,17 +14,29 @@ from ..diagnosis import Diagnosis
 from ..errors import MxbenchError
 from ..kernel import Kernel
 from ..measurement import Plan, Timing
+from ..publicjudge.messages import (
+    PROBLEM_STAGES,
+    OpenProblem,
+    ProblemOpened,
+    ProblemOutcome,
+    ProblemRead,
+    ReadProblem,
+    RunProblem,
+)
 from ..roofline import Rates
 from ..verdict import Errors, Status
 
-Stage = Literal["inputs", "compile", "kernel", "golden", "timing"]
+Stage = Literal[
+    "inputs", "compile", "kernel", "golden", "timing",
+    "genTestCase", "baseline", "check", "submission",
+]  # fmt: skip
 COMPILE_LIMIT = 300.0  # seconds; a broken compiler must not hang a run
 OWN_LIMIT = 300.0  # seconds for mxbench's own parts, however short the kernel's limit is
 
 
 def stage_limit(stage: Stage, timeout: float) -> float:
     """Seconds a stage may take when a kernel may take `timeout`."""
-    if stage == "kernel":
+    if stage == "kernel" or stage in PROBLEM_STAGES:
         return timeout
     return COMPILE_LIMIT if stage == "compile" else max(timeout, OWN_LIMIT)
 
@@ -178,6 +190,12 @@ Message = (
     | Entered
     | Outcome
     | Progress
+    | OpenProblem
+    | ProblemOpened
+    | RunProblem
+    | ProblemOutcome
+    | ReadProblem
+    | ProblemRead
 )
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -29,6 +29,11 @@ from .protocol import (
     Loaded,
     Measure,
     Measured,
+    OpenProblem,
+    Outcome,
+    ProblemOutcome,
+    ReadProblem,
+    RunProblem,
     Setup,
     Stage,
     stage_limit,
@@ -106,6 +111,8 @@ def _fork_hides_gpu(setup: Setup) -> bool:
 
 def _serve(pipe: Connection, kernels: Path, info: DeviceInfo) -> None:
     from .judging import Bench  # with torch, which the fork server has at hand
+    from .reading import read_problem
+    from .submission import ProblemBench
 
     timeout = 0.0
 
@@ -114,6 +121,7 @@ def _serve(pipe: Connection, kernels: Path, info: DeviceInfo) -> None:
         protocol.send(pipe, Entered(stage))
 
     bench = Bench(kernels, info, enter)
+    problems = ProblemBench(info, enter)
     gc.freeze()  # torch's objects live as long as the process: collections need not walk them
     while True:
         request = protocol.receive(pipe)
@@ -123,9 +131,16 @@ def _serve(pipe: Connection, kernels: Path, info: DeviceInfo) -> None:
             protocol.send(pipe, _diagnose(request, info))
         elif isinstance(request, Measure):
             protocol.send(pipe, _measure(info))
-        elif isinstance(request, Judge):
+        elif isinstance(request, OpenProblem):
+            protocol.send(pipe, problems.open(request))
+        elif isinstance(request, ReadProblem):
+            protocol.send(pipe, read_problem(request, info))
+        elif isinstance(request, Judge | RunProblem):
             timeout = request.timeout
-            outcome = bench.judge(request)
+            if isinstance(request, Judge):
+                outcome: Outcome | ProblemOutcome = bench.judge(request)
+            else:
+                outcome = problems.run(request)
             faulthandler.cancel_dump_traceback_later()
             protocol.send(pipe, outcome)
             if outcome.poisoned:

@@ -1,0 +1,1 @@
+"""The public judge's format: problem folders and submissions of one function, `run_kernel`."""
