@@ -271,6 +271,7 @@ class Session:
             reason=scrub(outcome.reason),
             precision=self.settings.precision,
             repeats=self.settings.repeats,
+            probes=outcome.probes,
             seconds=outcome.seconds,
         )
 

@@ -1,10 +1,11 @@
-"""Timing one case in the worker, after it was judged; the last timed call is judged too."""
+"""Timing one case in the worker, after it was judged; a sample of the timed calls is judged too."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import torch
 
 from .. import roofline, timing
@@ -13,9 +14,15 @@ from ..device import DeviceInfo
 from ..measurement import Plan, Timing
 from ..ops.base import Work
 from ..ops.moe import LayerParams, RoutedParams, routed_work
+from ..reference import mirror
+from ..roofline import Profile
+from ..timing import Watch
+from .driver import Driver
+from .rounds import Rounds
 
 DEFAULT_L2_BYTES = 64 << 20  # to flush on a device without a profile
 ROTATIONS = 2  # copies of the inputs beside the original
+L2_REGIME = 2  # times the L2 beyond which, and half of it up to which, a second set changes nothing
 
 
 class BelowFloor(Exception):
@@ -23,11 +30,11 @@ class BelowFloor(Exception):
 
 
 def time_call(
-    call: Callable[[], object],
+    rounds: Rounds,
     case: Case,
-    inputs: dict[str, Any],
     plan: Plan,
     device: DeviceInfo,
+    driver: Driver,
     first_call: float,
     rotated: Callable[[], list[Callable[[], object]]],
 ) -> Timing:
@@ -37,21 +44,44 @@ def time_call(
 
     Raises:
         BelowFloor: the mean is below the time that the device's data-sheet peaks allow.
+        WorkUnseen, NotCapturable: see `timing.time_gpu`.
+        Fault: a timed call put out something else.
     """
+    profile = None if device.torch_device == "cpu" else roofline.profile_of(device.name)
+    l2_bytes = profile.l2_bytes if profile else DEFAULT_L2_BYTES
+    rotate(rounds, None if device.torch_device == "cpu" else l2_bytes)
     with torch.no_grad():
         if device.torch_device == "cpu":
-            return timing.time_cpu(call, plan, first_call)
-        profile = roofline.profile_of(device.name)
-        l2_bytes = profile.l2_bytes if profile else DEFAULT_L2_BYTES
-        measured = timing.time_gpu(call, plan, l2_bytes, first_call, rotated)
+            measured = timing.time_cpu(rounds, plan, first_call)
+        else:
+            watch = Watch(driver.before, driver.conditions)
+            measured = timing.time_gpu(rounds, plan, l2_bytes, first_call, rotated, watch)
     if profile is not None:
-        floor = roofline.physical_floor_ms(certain_work(case, inputs), case.dtype, profile)
-        if measured.mean < floor:
-            raise BelowFloor(
-                f"{measured.mean:.4g} ms a call is below the {floor:.4g} ms that "
-                f"{profile.title} physically needs: the call did not do the work"
-            )
-    return measured
+        require_possible(measured.mean, certain_work(case, rounds.inputs), case.dtype, profile)
+    return msgspec.structs.replace(measured, rotated=len(rounds.sets), verified=rounds.verified)
+
+
+def rotate(rounds: Rounds, l2_bytes: int | None) -> None:
+    """Let the timed calls alternate between two sets of inputs, unless that distorts their time.
+
+    The rule times one set. A second one must not change what the L2 holds from call to call: that
+    it does where one set fits into it, more or less, and two do not.
+    """
+    one = mirror.input_bytes(rounds.inputs)
+    both = one + rounds.extra_bytes
+    distorts = l2_bytes is not None and (both > l2_bytes / L2_REGIME and one < l2_bytes * L2_REGIME)
+    if not distorts:
+        rounds.rotate()
+
+
+def require_possible(mean: float, work: Work, dtype: str, profile: Profile) -> None:
+    """BelowFloor if a call of `mean` milliseconds cannot have done the work on this device."""
+    floor = roofline.physical_floor_ms(work, dtype, profile)
+    if mean < floor:
+        raise BelowFloor(
+            f"{mean:.4g} ms a call is below the {floor:.4g} ms that "
+            f"{profile.title} physically needs: the call did not do the work"
+        )
 
 
 def copies_that_fit(inputs: dict[str, Any]) -> int:
