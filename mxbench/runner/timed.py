@@ -12,7 +12,7 @@ from .. import roofline, timing
 from ..case import Case
 from ..device import DeviceInfo
 from ..measurement import Plan, Timing
-from ..ops.base import Work
+from ..ops.base import Dtype, Work
 from ..ops.moe import LayerParams, RoutedParams, routed_work
 from ..reference import mirror
 from ..roofline import Profile
@@ -74,7 +74,7 @@ def rotate(rounds: Rounds, l2_bytes: int | None) -> None:
         rounds.rotate()
 
 
-def require_possible(mean: float, work: Work, dtype: str, profile: Profile) -> None:
+def require_possible(mean: float, work: Work, dtype: Dtype, profile: Profile) -> None:
     """BelowFloor if a call of `mean` milliseconds cannot have done the work on this device."""
     floor = roofline.physical_floor_ms(work, dtype, profile)
     if mean < floor:

@@ -1,0 +1,137 @@
+"""What the spaces of all contracts share: shapes that are compiled for, and sizes near edges."""
+
+from __future__ import annotations
+
+import importlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+
+from ..case import Case, load_suite, suite_names
+from ..ops import operator
+from ..ops.base import Contract, Dtype, Tolerance
+from ..workspace import Workspace
+
+SUITE = "found"
+FAMILIAR = ("smoke", "edge")
+"""Suites whose static shapes are fuzzed: `check` has them in the compile cache already."""
+FAMILIAR_ON_GPU = {"nsa": ("performance",)}
+"""More of them, whose programs only a GPU has."""
+
+Strategy = st.SearchStrategy[Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a program is compiled for: a contract, a dtype and the static parameters."""
+
+    contract: str
+    dtype: Dtype
+    static: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one case may take."""
+
+    elements: int
+    """Of the largest tensor, about."""
+    flops: int
+
+
+_CPU = Limits(1 << 19, 30_000_000)
+_GPU = Limits(1 << 21, 2_000_000_000)
+_LARGE = Limits(1 << 25, 150_000_000_000)
+"""Reaches the programs for long sequences and many rows."""
+LIMITS = {"cpu": (_CPU,), "gpu": (_GPU,) * 7 + (_LARGE,)}
+"""Limits that cases draw from, smallest first."""
+
+
+def tolerance(dtype: Dtype) -> Tolerance:
+    """The official tolerance of a drawn case; what decides is the strict one."""
+    return (
+        Tolerance(atol=0.02, rtol=0.02) if dtype == "bfloat16" else Tolerance(atol=0.01, rtol=0.01)
+    )
+
+
+def shapes(
+    workspace: Workspace, op: str, contract: str | None, kind: str, more: int, seed: int
+) -> list[Shape]:
+    """The static shapes of the familiar suites and `more` drawn ones for each contract.
+
+    kind: of the device; `cpu`, or a GPU's.
+    """
+    found: dict[Shape, None] = {}
+    module = _module(op)
+    suites = FAMILIAR if kind == "cpu" else (*FAMILIAR, *FAMILIAR_ON_GPU.get(op, ()))
+    for suite in (name for name in suites if name in suite_names(workspace, op)):
+        for case in load_suite(workspace, op, suite).cases:
+            shape = Shape(case.contract, case.dtype, module.static_of(case))
+            if contract in (None, case.contract):
+                found.setdefault(shape)
+    draw = random.Random(seed)
+    for name in operator(op).contracts:
+        if contract in (None, name):
+            for _ in range(more):
+                dtype: Dtype = draw.choice(("float16", "bfloat16"))
+                found.setdefault(Shape(name, dtype, tuple(module.draw_static(name, draw).items())))
+    return list(found)
+
+
+def cases(op: str, among: Sequence[Shape], kind: str) -> Strategy:
+    """Cases of the given shapes, with everything else drawn, for a device of `kind`."""
+    limits = LIMITS["cpu" if kind == "cpu" else "gpu"]
+    both = st.tuples(st.sampled_from(list(among)), st.sampled_from(limits))
+    return both.flatmap(lambda drawn: _cases_of(op, *drawn))
+
+
+def _cases_of(op: str, shape: Shape, limits: Limits) -> Strategy:
+    spec = operator(op).contracts[shape.contract]
+    dynamic = _module(op).dynamic(shape.contract, dict(shape.static), limits)
+    seeds = st.integers(0, 2**16)
+    return st.builds(lambda parts, seed: _case(op, spec, shape, parts, seed), dynamic, seeds)
+
+
+def _case(
+    op: str, spec: Contract, shape: Shape, parts: tuple[dict[str, Any], dict[str, Any]], seed: int
+) -> Case:
+    """parts: (params, recipe)."""
+    return Case(
+        op=op,
+        suite=SUITE,
+        name="drawn",
+        contract=spec.name,
+        params=msgspec.convert(parts[0], spec.params),
+        dtype=shape.dtype,
+        seed=seed,
+        recipe=msgspec.convert(parts[1], spec.recipe),
+        tolerance=tolerance(shape.dtype),
+    )
+
+
+def near_edges(most: int, *steps: int, least: int = 1) -> Strategy:
+    """Sizes in [least, most], mostly next to multiples of the steps; the smallest are simplest."""
+    edges = sorted(
+        {
+            size
+            for step in steps
+            for multiple in range(step, most + 2, step)
+            for size in (multiple - 1, multiple, multiple + 1)
+            if least <= size <= most
+        }
+    )
+    anything = st.integers(least, max(least, most))
+    return st.one_of(anything, st.sampled_from(edges)) if edges else anything
+
+
+def scales(*chosen: float) -> Strategy:
+    """One of some scales, the first of which is the usual one."""
+    return st.sampled_from(chosen)
+
+
+def _module(op: str) -> Any:
+    return importlib.import_module(f"mxbench.fuzzing.{op}")
