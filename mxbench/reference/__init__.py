@@ -15,8 +15,8 @@ from .draw import level
 __all__ = ["Expected", "expected", "make_inputs", "make_outputs"]
 
 
-# What `values: equal` makes equal: not what routing or a choice of blocks would tie by, nor the last
-# factor of `out`, whose rows would then be a single sum each, that may cancel in any kernel.
+# What `values: equal` makes equal: not what routing or a choice of blocks would tie by, nor moe's
+# last factor, with which each row of `out` would be one sum, that may cancel in any kernel.
 _LEVELLED = {
     ("moe", "routed"): ("tokens",),
     ("moe", "layer"): ("gate_w", "up_w"),

@@ -13,16 +13,14 @@ from typing import Any
 
 import torch
 
-from .. import compare, reference
 from .. import kernel as kernels
+from .. import reference
 from ..case import Case
 from ..device import DeviceInfo
 from ..kernel import Kernel
 from ..measurement import Plan, Timing
-from ..ops.base import Contract
 from ..record import scrub
 from ..reference import mirror
-from ..reference.base import Expected
 from ..reference.draw import poison
 from ..timing import NotCapturable, WorkUnseen
 from ..verdict import Status, Verdict
@@ -34,6 +32,7 @@ from .integrity import Guard
 from .outputs import Fault
 from .protocol import Judge, Outcome, Stage
 from .rounds import Rounds
+from .subject import Subject, arguments, copied, other_bits
 
 PROBE_LIMIT = 5.0  # seconds; a kernel that takes longer on a CPU is not called a second time
 
@@ -59,46 +58,6 @@ class _Clock:
 
 class _Tampered(Fault):
     """The kernel changed what judges it; this process is not to be trusted any more."""
-
-
-@dataclass
-class _Subject:
-    """One case on its way through the worker."""
-
-    case: Case
-    kernel: Kernel
-    function: Callable[..., None]
-    inputs: dict[str, Any]
-    outputs: dict[str, torch.Tensor]
-    """The tensor objects that the kernel is given."""
-    memory: dict[str, torch.Tensor]
-    """What the caller allocated, whatever the kernel does to the tensor objects it is given."""
-    prints: dict[str, tuple[object, ...]]
-    """Checksums of the inputs."""
-    precision: str
-    golden: Expected | None = None
-    choice: torch.Tensor | None = None
-    """What the golden rests on: blocks that the kernel chose."""
-
-    def bind(
-        self, inputs: dict[str, Any], outputs: dict[str, torch.Tensor]
-    ) -> Callable[[], object]:
-        """The call on these tensors."""
-        tensors, options = _arguments(self.case.spec, inputs, outputs)
-        return lambda: self.function(*tensors, **options)
-
-    def judge(self, outputs: dict[str, torch.Tensor]) -> Verdict:
-        """The verdict on outputs of the inputs as they were drawn."""
-        spec, case = self.case.spec, self.case
-        golden, choice = self.golden, outputs.get("chosen")
-        same = choice is None or (self.choice is not None and torch.equal(choice, self.choice))
-        if golden is None or not same:
-            golden = reference.expected(case, self.inputs, outputs, self.precision)
-        if self.golden is None:
-            self.golden = golden
-            self.choice = None if choice is None else choice.clone()
-        strict = spec.strict(case.params, case.dtype)
-        return compare.judge(spec, case.tolerance, strict, outputs, golden)
 
 
 class Bench:
@@ -190,7 +149,7 @@ class Bench:
             probes=probes,
         )
 
-    def _subject(self, case: Case, kernel: Kernel, precision: str) -> _Subject:
+    def _subject(self, case: Case, kernel: Kernel, precision: str) -> Subject:
         self._free()
         function = kernels.function(self._load(kernel), case.spec)
         if evidence := self._tampered.get(kernel.path):
@@ -200,9 +159,9 @@ class Bench:
         outputs = reference.make_outputs(case, inputs, device)
         memory = {name: tensor.detach() for name, tensor in outputs.items()}
         prints = self._fingerprints(inputs)
-        return _Subject(case, kernel, function, inputs, outputs, memory, prints, precision)
+        return Subject(case, kernel, function, inputs, outputs, memory, prints, precision)
 
-    def _require_untouched(self, subject: _Subject, when: str = "") -> None:
+    def _require_untouched(self, subject: Subject, when: str = "") -> None:
         """Fault if an input, or something that verdicts and times rest on, was changed."""
         if evidence := self.guard.evidence():
             raise _Tampered(Status.INTEGRITY, f"the call changed what judges it: {evidence}")
@@ -212,7 +171,7 @@ class Bench:
             names = ", ".join(mutated)
             raise Fault(Status.INPUT_MUTATED, f"the kernel wrote to its input {names}{when}")
 
-    def _probe(self, subject: _Subject, verdict: Verdict, seconds: float) -> list[str]:
+    def _probe(self, subject: Subject, verdict: Verdict, seconds: float) -> list[str]:
         """A second call on mirrored inputs behind a queue; the names of what it tests."""
         if self.device.torch_device == "cpu" and seconds > PROBE_LIMIT:
             return []
@@ -249,17 +208,17 @@ class Bench:
                 call()
                 self._synchronize()
             for name, tensor in memory.items():
-                if reason := _other_bits(first[name], tensor):
+                if reason := other_bits(first[name], tensor):
                     place = f"call {number + 1} put out other bits in {name}"
                     raise Fault(Status.NON_DETERMINISTIC, f"{place}: {reason}")
 
-    def _time(self, subject: _Subject, verdict: Verdict, plan: Plan, first_call: float) -> Timing:
+    def _time(self, subject: Subject, verdict: Verdict, plan: Plan, first_call: float) -> Timing:
         """Time the call that has just passed, and look again at all that may be wrong with it."""
         inputs, memory = subject.inputs, subject.memory
 
         def rotated() -> list[Callable[[], object]]:
             count = timed.copies_that_fit(inputs)
-            return [subject.bind(_copied(inputs), memory) for _ in range(count)]
+            return [subject.bind(copied(inputs), memory) for _ in range(count)]
 
         strict = verdict.strict is Status.PASSED
         rounds = Rounds(
@@ -293,13 +252,13 @@ class Bench:
         tensors = {n: t for n, t in inputs.items() if isinstance(t, torch.Tensor)}
         return {name: self.fingerprint(tensor) for name, tensor in tensors.items()}
 
-    def _compile(self, subject: _Subject) -> None:
+    def _compile(self, subject: Subject) -> None:
         """Compile what the call needs, so that its time is not the kernel's.
 
         A kernel that cannot take meta tensors fails here for no fault of its own: only the
         compiler's word counts, the rest shows again in the real call.
         """
-        tensors, options = _arguments(subject.case.spec, subject.inputs, subject.outputs)
+        tensors, options = arguments(subject.case.spec, subject.inputs, subject.outputs)
         meta = [torch.empty_like(tensor, device="meta") for tensor in tensors]
         try:
             with self.dialect.compile_only(), torch.no_grad():
@@ -336,31 +295,6 @@ class Bench:
             # A poisoned context refuses this as everything else; `judge` reports it.
             with contextlib.suppress(RuntimeError):
                 torch.cuda.empty_cache()
-
-
-def _arguments(
-    spec: Contract, inputs: dict[str, Any], outputs: dict[str, torch.Tensor]
-) -> tuple[list[torch.Tensor], dict[str, Any]]:
-    """A call's positional arguments and options."""
-    tensors = [outputs[name] if name in outputs else inputs[name] for name in spec.tensors]
-    return tensors, {name: inputs[name] for name in spec.options}
-
-
-def _other_bits(first: torch.Tensor, again: torch.Tensor) -> str:
-    """Where two results of the same call differ, and how much; empty if bit for bit equal."""
-    bits = first.contiguous().view(torch.uint8) != again.contiguous().view(torch.uint8)
-    if not bits.any():
-        return ""
-    element = first.element_size()
-    wrong = bits.flatten().view(-1, element).any(-1)
-    at = int(wrong.byte().argmax())
-    index = [int(i) for i in torch.unravel_index(torch.tensor(at), first.shape)]
-    values = float(first.flatten()[at]), float(again.flatten()[at])
-    return f"{int(wrong.sum())} elements, first {index}, {values[0]:.6g} then {values[1]:.6g}"
-
-
-def _copied(inputs: dict[str, Any]) -> dict[str, Any]:
-    return {n: v.clone() if isinstance(v, torch.Tensor) else v for n, v in inputs.items()}
 
 
 def _with(outcome: Outcome, **changes: Any) -> Outcome:
