@@ -17,6 +17,8 @@ NOISE_MS = 0.002
 DRIFT = 0.05
 """Median of the last quarter of the calls against the first: what more is unstable..."""
 DRIFT_MS = 0.001
+STRAY = 0.10
+"""Mean over median, less 1: what more says that a few calls decide the mean, which is unstable."""
 FEWEST = 8
 """Calls below which their spread says nothing."""
 THROTTLED = 0.02
@@ -44,6 +46,8 @@ class Grade(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Half of p10..p90 over the median."""
     drift: float | None = None
     """Median of the last quarter over that of the first, less 1."""
+    stray: float | None = None
+    """Mean over median, less 1: the weight of single slow calls."""
     throttled: dict[str, float] = {}
     others: int | None = None
     busy: float | None = None
@@ -57,42 +61,58 @@ class Grade(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.letter == "C"
 
 
-def spread_of(samples: Sequence[float]) -> tuple[float | None, float | None]:
-    """(noise, drift) of per-call milliseconds in calling order; None from too few calls."""
+class _Spread(msgspec.Struct, frozen=True):
+    """Noise, drift and stray of samples, with what is tolerated of each."""
+
+    figures: tuple[float, float, float]
+    allowed: tuple[float, float, float]
+
+    @property
+    def excess(self) -> float:
+        return max(abs(f) / a for f, a in zip(self.figures, self.allowed, strict=True))
+
+
+def _spread(samples: Sequence[float]) -> _Spread | None:
+    """Of per-call milliseconds in calling order; None from too few calls."""
     if len(samples) < FEWEST:
-        return None, None
+        return None
     ordered = sorted(samples)
     median = quantile(ordered, 0.5)
     quarter = len(samples) // 4
     first = statistics.median(samples[:quarter])
     last = statistics.median(samples[-quarter:])
     if not median or not first:
-        return None, None
+        return None
     noise = (quantile(ordered, 0.9) - quantile(ordered, 0.1)) / 2 / median
-    return float(f"{noise:.3g}"), float(f"{last / first - 1:.3g}")
+    stray = max(0.0, statistics.fmean(samples) / median - 1)
+    return _Spread(
+        (noise, last / first - 1, stray),
+        (
+            max(NOISE, NOISE_MS / median),
+            max(DRIFT, DRIFT_MS / median),
+            max(STRAY, NOISE_MS / median),
+        ),
+    )
 
 
 def excess(samples: Sequence[float]) -> float:
     """How unsteady samples are in units of what is tolerated; 1 and less is steady."""
-    noise, drift = spread_of(samples)
-    if noise is None or drift is None:
-        return 0.0
-    median = statistics.median(samples)
-    return max(noise / max(NOISE, NOISE_MS / median), abs(drift) / max(DRIFT, DRIFT_MS / median))
+    spread = _spread(samples)
+    return 0.0 if spread is None else spread.excess
 
 
 def grade(samples: Sequence[float], conditions: Conditions, tries: int = 1) -> Grade:
     """The grade of a timing with these per-call milliseconds, in calling order."""
-    noise, drift = spread_of(samples)
+    spread = _spread(samples)
     unstable, reserved = [], []
-    if noise is None or drift is None:
+    if spread is None:
         reserved.append(f"{len(samples)} calls are too few to tell their spread")
     else:
-        median = statistics.median(samples)
-        if noise > max(NOISE, NOISE_MS / median):
-            unstable.append(f"noise {_percent(noise)}")
-        if abs(drift) > max(DRIFT, DRIFT_MS / median):
-            unstable.append(f"drift {drift:+.0%}".replace("%", " %"))
+        words = (f"noise {spread.figures[0]:.0%}", f"drift {spread.figures[1]:+.0%}")
+        words += (f"mean {spread.figures[2]:.0%} above the median",)
+        for figure, allowed, text in zip(spread.figures, spread.allowed, words, strict=True):
+            if abs(figure) > allowed:
+                unstable.append(text.replace("%", " %"))
     for limit, share in conditions.throttled.items():
         if share >= THROTTLED:
             reserved.append(f"{limit} limit {_percent(share)} of the time")
@@ -101,10 +121,12 @@ def grade(samples: Sequence[float], conditions: Conditions, tries: int = 1) -> G
         unstable.append(f"{company}, which kept it busy {_percent(conditions.busy)} of the time")
     elif conditions.others:
         reserved.append(company)
+    figures = [None] * 3 if spread is None else [float(f"{f:.3g}") for f in spread.figures]
     return Grade(
         letter="C" if unstable else "B" if reserved else "A",
-        noise=noise,
-        drift=drift,
+        noise=figures[0],
+        drift=figures[1],
+        stray=figures[2],
         throttled={k: float(f"{v:.3g}") for k, v in conditions.throttled.items()},
         others=conditions.others,
         busy=conditions.busy,

@@ -35,13 +35,16 @@ class Guard:
 
     def __init__(self, device: str) -> None:
         """device: `cuda` or `cpu`."""
+        owners = _owners()
         self._functions = [
             (owner, names, name, value)
-            for owner in _owners()
+            for owner in owners
             for names in [vars(owner)]
             for name, value in list(names.items())
-            if callable(value) or isinstance(value, staticmethod | classmethod | property)
+            if _is_function(value)
         ]
+        # A new name in these hides a base class's or a builtin one; elsewhere it means nothing.
+        self._closed = [(o, frozenset(vars(o))) for o in owners if _is_closed(o)]
         self._readers = _state_readers(device)
         self._state = {name: read() for name, read in self._readers.items()}
 
@@ -53,6 +56,12 @@ class Guard:
             if now is not value:
                 found.append(f"{_path(owner)}.{name} was replaced by {_describe(now)}")
                 setattr(owner, name, value)
+        for owner, names in self._closed:
+            for name in vars(owner).keys() - names:
+                if _is_function(vars(owner)[name]):
+                    new = _describe(vars(owner)[name])
+                    found.append(f"{_path(owner)}.{name} was replaced by {new}")
+                    delattr(owner, name)
         for name, read in self._readers.items():
             now = read()
             if now != self._state[name]:
@@ -73,6 +82,15 @@ def _owners() -> list[Any]:
         if isinstance(value, type) and value.__module__ == module.__name__
     ]
     return [*_MODULES, *torch_modules, *classes, *own, *own_classes]
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) or isinstance(value, staticmethod | classmethod | property)
+
+
+def _is_closed(owner: Any) -> bool:
+    """Whether nobody adds functions to it after it is imported."""
+    return isinstance(owner, type) or owner.__name__.startswith(_OWN)
 
 
 def _path(owner: Any) -> str:

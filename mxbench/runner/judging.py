@@ -230,6 +230,9 @@ class Bench:
             )
             with torch.no_grad():
                 self._require_uncached(rounds, first_call, plan)
+        except Fault:
+            self._require_untouched(subject, " in a timed call")  # names the cause, if it is one
+            raise
         except NotCapturable as error:
             raise Fault(Status.RUNTIME_ERROR, str(error)) from None
         except (timed.BelowFloor, WorkUnseen) as error:
