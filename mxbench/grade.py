@@ -108,8 +108,8 @@ def grade(samples: Sequence[float], conditions: Conditions, tries: int = 1) -> G
     if spread is None:
         reserved.append(f"{len(samples)} calls are too few to tell their spread")
     else:
-        words = (f"noise {spread.figures[0]:.0%}", f"drift {spread.figures[1]:+.0%}")
-        words += (f"mean {spread.figures[2]:.0%} above the median",)
+        noise, drift, stray = spread.figures
+        words = f"noise {noise:.0%}", f"drift {drift:+.0%}", f"mean {stray:.0%} above the median"
         for figure, allowed, text in zip(spread.figures, spread.allowed, words, strict=True):
             if abs(figure) > allowed:
                 unstable.append(text.replace("%", " %"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ..view import Meter
     from ..workspace import Workspace
 
+AHEAD = 200  # draws to compile for in parallel; they show nearly all the programs there are
 TIMEOUT = 20.0  # seconds a kernel may take with a drawn case, which is small
 
 
@@ -32,8 +34,9 @@ class _Wanted:
     runs: int
     contract: str | None
     kernel: str
-    shapes: int
+    shapes: int | None
     seed: int
+    budget: float
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,16 @@ def fuzz_command(
     target: options.Target = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of the draws: the same cases again.")] = 0,
     shapes: Annotated[
-        int,
+        int | None,
         typer.Option(
             metavar="N",
-            help="Static shapes to draw beside those of the suites, for each contract. Every one "
-            "is compiled for.",
+            help="Static shapes of each contract, every one of which is compiled for: the suites' "
+            "first, then drawn ones. Default: the suites'.",
         ),
-    ] = 0,
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(help="Seconds after which no further case of an operator is drawn.")
+    ] = 3600.0,
     timeout: options.Timeout = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -76,10 +82,12 @@ def fuzz_command(
     """
     if runs < 1:
         raise MxbenchError(f"--runs must be at least 1, not {runs}")
-    if shapes < 0:
-        raise MxbenchError(f"--shapes must not be negative, it is {shapes}")
+    if shapes is not None and shapes < 1:
+        raise MxbenchError(f"--shapes must be at least 1, not {shapes}")
+    if not 0 < budget < math.inf:
+        raise MxbenchError(f"--budget must be a positive number, not {budget:g}")
     _require_hypothesis()
-    wanted = _Wanted(runs, contract, kernel, shapes, seed)
+    wanted = _Wanted(runs, contract, kernel, shapes, seed, budget)
     limit = options.check_timeout(timeout) or TIMEOUT
     device, results = _run(op, wanted, options.check_target(target), limit, quiet)
     if json:
@@ -173,21 +181,24 @@ def _fuzz(
         supervisor.load(kernel)
     among = [
         shape
-        for shape in space.shapes(
-            here, op, wanted.contract, device.kind, wanted.shapes, wanted.seed
-        )
-        if shape.contract in serving
+        for contract in serving
+        for shape in space.shapes(here, op, contract, device.kind, wanted.shapes, wanted.seed)
     ]
     strategy = space.cases(op, among, device.kind)
     meter.phase(f"compiling for {op}", 1)
-    cases = campaign.drawn(strategy, wanted.runs, wanted.seed)
+    cases = campaign.drawn(strategy, min(wanted.runs, AHEAD), wanted.seed)
     steps = [Step(case, serving[case.contract]) for case in cases]
     compile_ahead(
         steps, here.kernels, device, supervisor.method, log, lambda share, _: meter.at(share)
     )
     meter.phase(f"fuzzing {op}", wanted.runs)
     tally, findings = campaign.run(
-        strategy, _judge(supervisor, serving, device), wanted.runs, wanted.seed, meter.at
+        strategy,
+        _judge(supervisor, serving, device),
+        wanted.runs,
+        wanted.seed,
+        meter.at,
+        wanted.budget,
     )
     kept = []
     for one in findings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -69,6 +70,8 @@ class _Hunt:
     tally: Tally
     known: set[str]
     on_case: Callable[[int], None]
+    deadline: float = float("inf")
+    """Of the monotonic clock; afterwards no new case is judged."""
     fault: str = ""
     first: Case | None = None
     smallest: tuple[Case, Outcome] | None = None
@@ -76,6 +79,8 @@ class _Hunt:
 
     def look(self, case: Case) -> None:
         """Judge one case; raises _Failed if it shows the fault that is hunted, or a new one."""
+        if self.first is None and time.monotonic() > self.deadline:
+            return
         if self.smallest is not None and case != self.smallest[0]:
             self.shrinks += 1
             if self.shrinks > MOST_SHRINKS:
@@ -132,19 +137,26 @@ def _count(tally: Tally, outcome: Outcome, fault: str, known: bool) -> None:
 
 
 def run(
-    strategy: Any, judge: Judge, runs: int, seed: int, on_case: Callable[[int], None]
+    strategy: Any,
+    judge: Judge,
+    runs: int,
+    seed: int,
+    on_case: Callable[[int], None],
+    budget: float = float("inf"),
 ) -> tuple[Tally, list[Finding]]:
     """Judge `runs` drawn cases; each different fault is shrunk once.
 
     Args:
         on_case: called with the number of cases so far.
+        budget: seconds after which no new case is judged.
     """
+    deadline = time.monotonic() + budget
     tally = Tally()
     found: list[Finding] = []
     known = {"golden"}
     while tally.runs < runs and len(found) < MOST_FOUND:
         before = tally.runs
-        hunt = _Hunt(judge, tally, known, on_case)
+        hunt = _Hunt(judge, tally, known, on_case, deadline)
         steady = _hypothesis(strategy, hunt.look, runs - tally.runs, seed + len(found))
         if hunt.smallest is None or hunt.first is None:
             if tally.runs == before:

@@ -51,7 +51,9 @@ def _layer(draw: Any, static: dict[str, Any], most: int) -> Any:
     batch = draw(st.sampled_from([b for b in (1, 2, 3) if tokens % b == 0]))
     recipe = {
         "hidden": draw(scales(1.0, 4.0, 0.5)),
-        "gate_up": draw(scales(static["d_expert"] ** -0.5, 1e-3)),
+        # Smaller ones would make denormals of the inner rows, whose bits are lost to every kernel
+        # that keeps them in half precision.
+        "gate_up": draw(scales(static["d_expert"] ** -0.5, 0.02)),
         "down": draw(scales(static["d_hidden"] ** -0.5, 1e-6, 1.0)),
         "skew": draw(scales(0.0, 4.0, 30.0)),
         "values": draw(st.sampled_from(("normal", "normal", "equal"))),

@@ -59,9 +59,9 @@ def tolerance(dtype: Dtype) -> Tolerance:
 
 
 def shapes(
-    workspace: Workspace, op: str, contract: str | None, kind: str, more: int, seed: int
+    workspace: Workspace, op: str, contract: str, kind: str, count: int | None, seed: int
 ) -> list[Shape]:
-    """The static shapes of the familiar suites and `more` drawn ones for each contract.
+    """Static shapes of a contract: those of the familiar suites, or `count` of them or drawn ones.
 
     kind: of the device; `cpu`, or a GPU's.
     """
@@ -70,15 +70,18 @@ def shapes(
     suites = FAMILIAR if kind == "cpu" else (*FAMILIAR, *FAMILIAR_ON_GPU.get(op, ()))
     for suite in (name for name in suites if name in suite_names(workspace, op)):
         for case in load_suite(workspace, op, suite).cases:
-            shape = Shape(case.contract, case.dtype, module.static_of(case))
-            if contract in (None, case.contract):
-                found.setdefault(shape)
+            if case.contract == contract:
+                found.setdefault(Shape(contract, case.dtype, module.static_of(case)))
+    if count is None:
+        return list(found)
     draw = random.Random(seed)
-    for name in operator(op).contracts:
-        if contract in (None, name):
-            for _ in range(more):
-                dtype: Dtype = draw.choice(("float16", "bfloat16"))
-                found.setdefault(Shape(name, dtype, tuple(module.draw_static(name, draw).items())))
+    if count <= len(found):
+        return draw.sample(list(found), count)
+    for _ in range(100 * count):
+        if len(found) == count:
+            break
+        dtype: Dtype = draw.choice(("float16", "bfloat16"))
+        found.setdefault(Shape(contract, dtype, tuple(module.draw_static(contract, draw).items())))
     return list(found)
 
 
