@@ -104,7 +104,7 @@ def _require_hypothesis() -> None:
     except ImportError as error:
         raise MxbenchError(
             "fuzz needs the package hypothesis, which is not installed",
-            "pip install 'mxbench[dev]', or pip install hypothesis",
+            "pip install hypothesis",
             EXIT_ENVIRONMENT,
         ) from error
 

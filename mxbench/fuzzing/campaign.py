@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,8 @@ Judge = Callable[[Case, str], Outcome]
 """(case, precision of the golden) -> its outcome."""
 
 MOST_FOUND = 5  # different faults after which a campaign ends
-MOST_SHRINKS = 150  # cases tried to make a failing one smaller
+MOST_SHRINKS = 500  # cases tried to make a failing one smaller...
+SHRINK_SECONDS = 60.0  # ...within this time
 OWN_INPUTS = "in mxbench's own inputs: ValueError"  # parameters without such inputs (all ties)
 
 
@@ -54,7 +54,7 @@ class Tally:
     """Off from the fp32 golden but not from the fp64 one."""
     known: int = 0
     """Failed as an earlier, already shrunk one."""
-    contracts: Counter[str] = field(default_factory=Counter)
+    contracts: dict[str, int] = field(default_factory=dict)
     """Cases by contract."""
 
 
@@ -76,6 +76,7 @@ class _Hunt:
     first: Case | None = None
     smallest: tuple[Case, Outcome] | None = None
     shrinks: int = 0
+    shrink_until: float = float("inf")
 
     def look(self, case: Case) -> None:
         """Judge one case; raises _Failed if it shows the fault that is hunted, or a new one."""
@@ -83,18 +84,20 @@ class _Hunt:
             return
         if self.smallest is not None and case != self.smallest[0]:
             self.shrinks += 1
-            if self.shrinks > MOST_SHRINKS:
+            if self.shrinks > MOST_SHRINKS or time.monotonic() > self.shrink_until:
                 return
         outcome, fault = self._judged(case)
         if self.first is None:
             self.tally.runs += 1
-            self.tally.contracts[case.contract] += 1
+            counts = self.tally.contracts
+            counts[case.contract] = counts.get(case.contract, 0) + 1
             self.on_case(self.tally.runs)
             _count(self.tally, outcome, fault, fault in self.known)
         if not fault or fault in self.known or (self.fault and fault != self.fault):
             return
         if self.first is None:
             self.fault, self.first = fault, case
+            self.shrink_until = time.monotonic() + SHRINK_SECONDS
         self.smallest = case, outcome
         raise _Failed
 

@@ -40,8 +40,14 @@ def dynamic(draw: Any, contract: str, static: dict[str, Any], limits: Limits) ->
     """(params, recipe) with these static parameters."""
     rows = static["heads"] * static.get("q_len", 1)
     most = min(limits.elements // QK_DIM, limits.flops // (2 * rows * (QK_DIM + V_DIM)))
-    batch = draw(near_edges(max(1, min(most, 70)), 8, 33))
-    context = draw(near_edges(max(1, most // batch), static.get("page_size", 64), *STEPS))
+    most = max(1, most)
+    steps = (static.get("page_size", 64), *STEPS)
+    if draw(st.booleans()):  # whichever is drawn first may be large
+        batch = draw(near_edges(min(most, 70), 8, 33))
+        context = draw(near_edges(max(1, most // batch), *steps))
+    else:
+        context = draw(near_edges(most, *steps))
+        batch = draw(near_edges(max(1, min(most // context, 70)), 8, 33))
     scale = draw(st.one_of(st.none(), scales(0.1, 0.001, 1.0)))
     params = {**static, "batch": batch, "kv_ctx": context, "softmax_scale": scale}
     if contract == "paged":

@@ -74,8 +74,8 @@ def _routed(draw: Any, static: dict[str, Any], most: int) -> Any:
     if draw(st.booleans()):
         size = near_edges(max(1, most // experts), *STEPS)
         sizes = draw(st.lists(st.one_of(st.just(0), size), min_size=experts, max_size=experts))
-        if not any(sizes):
-            sizes[draw(st.integers(0, experts - 1))] = 1
+        if draw(st.booleans()) or not any(sizes):  # one group may be large, and one is not empty
+            sizes[draw(st.integers(0, experts - 1))] = draw(near_edges(most, *STEPS))
         return params | {"group_sizes": sizes}, recipe
     recipe["routing"] = draw(st.sampled_from(("uniform", "even", "hot", "empty")))
     return params | {"group_sum": draw(near_edges(most, *STEPS))}, recipe
