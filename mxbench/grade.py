@@ -37,6 +37,11 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     busy: float | None = None
     """Share of the time that the GPU was busy with others' work just before, at most 1."""
 
+    @property
+    def limited(self) -> bool:
+        """Whether a limit was in force for a time that is worth a word."""
+        return any(share >= THROTTLED for share in self.throttled.values())
+
 
 class Grade(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A: steady. B: steady, with a reservation. C: unstable, not to be relied on."""

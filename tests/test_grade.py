@@ -67,10 +67,13 @@ def test_few_calls_say_nothing_about_spread() -> None:
 # --- measured again -----------------------------------------------------------------------------
 
 
-def tries(*each: list[float]) -> tuple[timing._Try, int]:
+def tries(
+    *each: list[float],
+    conditions: Conditions = Conditions(),  # noqa: B008  # it is frozen
+) -> tuple[timing._Try, int]:
     made = iter(each)
     return timing._steadiest(
-        lambda: timing._Try(1.0, 1.0, next(made), Conditions()), pause=0.0, most=3
+        lambda: timing._Try(1.0, 1.0, next(made), conditions), pause=0.0, most=3
     )
 
 
@@ -84,6 +87,12 @@ def test_of_unstable_ones_the_steadiest_is_kept_whichever_is_fastest() -> None:
     worse = [x * 0.1 for x in STRAY]
     kept, count = tries(worse, NOISY, worse)
     assert kept.samples is NOISY and count == 3
+
+
+def test_a_drift_that_a_limit_explains_is_not_measured_again() -> None:
+    limited = Conditions(throttled={"power": 0.5})
+    kept, count = tries(DRIFTING, STEADY, conditions=limited)
+    assert kept.samples is DRIFTING and count == 1
 
 
 # --- the driver ---------------------------------------------------------------------------------

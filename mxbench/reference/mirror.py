@@ -24,6 +24,7 @@ _NEGATED = {
 }
 ODD = "out"
 """The output that changes its sign."""
+_SIGN_BIT = -(2**15)  # of fp16 and bf16, as int16
 
 
 def negated(contract: Contract) -> tuple[str, ...]:
@@ -31,15 +32,24 @@ def negated(contract: Contract) -> tuple[str, ...]:
     return _NEGATED[contract.op, contract.name]
 
 
+def negate_(tensor: torch.Tensor) -> torch.Tensor:
+    """Negate a half-precision tensor in place; a second time restores every bit.
+
+    That of NaN too, which arithmetic may replace by another NaN.
+    """
+    tensor.view(torch.int16).bitwise_xor_(_SIGN_BIT)
+    return tensor
+
+
 def flip(contract: Contract, inputs: dict[str, Any]) -> None:
     """Negate those inputs in place; a second time restores every bit."""
     for name in negated(contract):
-        inputs[name].neg_()
+        negate_(inputs[name])
 
 
 def mirrored(contract: Contract, inputs: dict[str, Any]) -> dict[str, Any]:
     """The inputs with negated copies of those; the others are shared."""
-    return {**inputs, **{name: inputs[name].neg() for name in negated(contract)}}
+    return {**inputs, **{name: negate_(inputs[name].clone()) for name in negated(contract)}}
 
 
 def extra_bytes(contract: Contract, inputs: dict[str, Any]) -> int:

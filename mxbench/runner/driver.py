@@ -19,9 +19,10 @@ import msgspec
 from ..grade import Conditions
 
 SMI_LIMIT = 5.0  # seconds for nvidia-smi to answer
-IDLE_WAIT = 1.0  # seconds, the window over which the driver averages utilisation
+IDLE_WAIT = 0.5  # seconds, about the window over which the driver averages utilisation
 BUSY = 0.1  # utilisation of an idle worker's GPU that means somebody computes there
-IDLE_KEPT = 20.0  # seconds for which one look at the idle GPU stands
+IDLE_KEPT = 120.0  # seconds for which one look at the idle GPU stands
+SMI_PAUSE = 5.0  # seconds between two questions to nvidia-smi, each of which takes some 50 ms
 
 # NVML's performance policies, and nvidia-smi's names of the counters for the same limits.
 _POLICIES = {"power": 0, "thermal": 1}
@@ -53,16 +54,25 @@ class Driver:
 
     def __init__(self, uuid: str | None) -> None:
         """uuid: as the driver writes it, `GPU-...`; None where torch does not tell it."""
-        self.read: Reader | None = None if uuid is None else (_nvml(uuid) or _smi(uuid))
+        self.read: Reader | None = None if uuid is None else _nvml(uuid)
+        self._pause = 0.0
+        if self.read is None and uuid is not None:
+            self.read, self._pause = _smi(uuid), SMI_PAUSE
+        self._next = 0.0
         self._looked = -float("inf")
         self._busy: float | None = None
 
-    def before(self) -> Reading | None:
-        """A reading, taken while this process leaves the GPU alone."""
-        if self.read is None:
+    def before(self, wait: bool = True) -> Reading | None:
+        """A reading, taken while this process leaves the GPU alone; None if it is too soon for one.
+
+        wait: whether to look, now and then, for half a second what others do on the GPU.
+        """
+        if self.read is None or time.monotonic() < self._next:
             return None
+        self._next = time.monotonic() + self._pause
         reading = self.read()
-        if others(reading.pids) != 0 and reading.at - self._looked > IDLE_KEPT:
+        seldom = reading.at - self._looked > IDLE_KEPT
+        if wait and seldom and others(reading.pids) != 0:
             time.sleep(IDLE_WAIT)  # our own last work must have left the driver's average
             reading = self.read()
             used = reading.utilization

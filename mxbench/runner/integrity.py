@@ -114,9 +114,10 @@ def _describe(value: Any) -> str:
 def _state_readers(device: str) -> dict[str, Callable[[], object]]:
     readers: dict[str, Callable[[], object]] = {
         "torch's default dtype": torch.get_default_dtype,
-        "the number of torch function modes": torch._C._len_torch_function_stack,
-        "the number of torch dispatch modes": torch._C._len_torch_dispatch_stack,
     }
+    for kind in ("function", "dispatch"):
+        if count := getattr(torch._C, f"_len_torch_{kind}_stack", None):
+            readers[f"the number of torch {kind} modes"] = count
     if device == "cuda":
         readers["the current device"] = torch.cuda.current_device
         readers["the current stream"] = lambda: torch.cuda.current_stream().cuda_stream

@@ -27,7 +27,8 @@ Bind = Callable[[dict[str, Any], Outputs], Call]
 """(inputs, outputs) -> a call on them."""
 
 KEPT = 7  # timed calls with outputs of their own
-JUDGED = 2  # of them
+JUDGED = 2  # of them, and the last of the others
+LARGE = 1 << 26  # elements of an output from which on one of them is judged, and no other
 MEMORY_SHARE = 8  # extra buffers may take one part in so many of what is free
 
 
@@ -69,6 +70,11 @@ class Rounds:
             {name: torch.empty_like(tensor) for name, tensor in self.memory.items()}
             for _ in range(count)
         ]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether judging an output takes a good part of a second."""
+        return self.memory[mirror.ODD].numel() >= LARGE
 
     def rotate(self) -> None:
         """Let calls alternate with those on mirrored inputs, if memory allows."""
@@ -115,8 +121,11 @@ class Rounds:
         """
         made = self._slots[:done]
         own = [slot for slot in made if slot.outputs is not self.memory]
-        sample = random.SystemRandom().sample(own, min(JUDGED, len(own)))
-        sample += [slot for slot in made if slot.outputs is self.memory][-1:]
+        shared = [slot for slot in made if slot.outputs is self.memory][-1:]
+        if self.is_large:
+            sample = random.SystemRandom().sample(own + shared, 1)
+        else:
+            sample = random.SystemRandom().sample(own, min(JUDGED, len(own))) + shared
         for slot in sample:
             self._require(slot, f"{what} {slot.number} of {done}")
         self.verified += len(sample)
@@ -124,6 +133,14 @@ class Rounds:
     def verify_plain(self, what: str) -> None:
         """Judge what calls on the plain inputs left in the caller's outputs."""
         self._require(_Slot(0, self.memory, False), what)
+
+    def fault_of_plain(self) -> str:
+        """What is wrong with what calls on the plain inputs left; empty if nothing is."""
+        try:
+            self.verify_plain("them")
+        except Fault as fault:
+            return fault.reason
+        return ""
 
     def _require(self, slot: _Slot, what: str) -> None:
         def judge() -> Verdict:

@@ -22,7 +22,9 @@ from .rounds import Rounds
 
 DEFAULT_L2_BYTES = 64 << 20  # to flush on a device without a profile
 ROTATIONS = 2  # copies of the inputs beside the original
-L2_REGIME = 2  # times the L2 beyond which, and half of it up to which, a second set changes nothing
+# A second set of inputs changes nothing where both stay in the L2 (whose halves may hold the same
+# data twice), and where one alone is far too large for it.
+RESIDENT, STREAMING = 1 / 4, 2
 
 
 class BelowFloor(Exception):
@@ -54,7 +56,7 @@ def time_call(
         if device.torch_device == "cpu":
             measured = timing.time_cpu(rounds, plan, first_call)
         else:
-            watch = Watch(driver.before, driver.conditions)
+            watch = Watch(lambda: driver.before(wait=plan.extras), driver.conditions)
             measured = timing.time_gpu(rounds, plan, l2_bytes, first_call, rotated, watch)
     if profile is not None:
         require_possible(measured.mean, certain_work(case, rounds.inputs), case.dtype, profile)
@@ -69,7 +71,7 @@ def rotate(rounds: Rounds, l2_bytes: int | None) -> None:
     """
     one = mirror.input_bytes(rounds.inputs)
     both = one + rounds.extra_bytes
-    distorts = l2_bytes is not None and (both > l2_bytes / L2_REGIME and one < l2_bytes * L2_REGIME)
+    distorts = l2_bytes is not None and RESIDENT * l2_bytes < both and one < STREAMING * l2_bytes
     if not distorts:
         rounds.rotate()
 

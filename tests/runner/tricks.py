@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mxbench.kernel import Kernel
 from mxbench.verdict import Status
@@ -41,6 +42,8 @@ class Trick:
     gpu: bool = False
     """Whether it only exists on a GPU."""
     status: Status = Status.INTEGRITY
+    mode: Literal["eager", "graph"] = "eager"
+    """Of the timing that shows it."""
 
     def kernel(self, folder: Path, name: str) -> Kernel:
         """The kernel, written to kernels/mla of a workspace."""
@@ -163,5 +166,6 @@ TRICKS = {
         "wrong in replays of a CUDA graph",
         timed=True,
         gpu=True,
+        mode="graph",
     ),
 }
