@@ -64,6 +64,29 @@ class Calls(Protocol):
         """Whether judging takes a good part of a second."""
 
 
+@dataclass(frozen=True)
+class Same:
+    """Calls that are one and the same; what they put out is looked after elsewhere."""
+
+    one: Call
+    is_large: bool = False
+
+    def take(self, count: int) -> list[Call]:
+        return [self.one] * count
+
+    def poison(self) -> None:
+        pass
+
+    def verify(self, done: int, what: str = "timed call") -> None:
+        pass
+
+    def verify_plain(self, what: str) -> None:
+        pass
+
+    def fault_of_plain(self) -> str:
+        return ""
+
+
 class WorkUnseen(Exception):
     """The device worked on where the events of the caller's stream do not see it."""
 

@@ -49,7 +49,7 @@ def time_call(
         WorkUnseen, NotCapturable: see `timing.time_gpu`.
         Fault: a timed call put out something else.
     """
-    profile = None if device.torch_device == "cpu" else roofline.profile_of(device.name)
+    profile = _profile(device)
     l2_bytes = profile.l2_bytes if profile else DEFAULT_L2_BYTES
     rotate(rounds, None if device.torch_device == "cpu" else l2_bytes)
     with torch.no_grad():
@@ -58,8 +58,7 @@ def time_call(
         else:
             watch = Watch(lambda: driver.before(wait=plan.extras), driver.conditions)
             measured = timing.time_gpu(rounds, plan, l2_bytes, first_call, rotated, watch)
-    if profile is not None:
-        require_possible(measured.mean, certain_work(case, rounds.inputs), case.dtype, profile)
+    require_possible_here(measured.mean, case, rounds.inputs, device)
     return msgspec.structs.replace(measured, rotated=len(rounds.sets), verified=rounds.verified)
 
 
@@ -74,6 +73,19 @@ def rotate(rounds: Rounds, l2_bytes: int | None) -> None:
     distorts = l2_bytes is not None and RESIDENT * l2_bytes < both and one < STREAMING * l2_bytes
     if not distorts:
         rounds.rotate()
+
+
+def _profile(device: DeviceInfo) -> Profile | None:
+    return None if device.torch_device == "cpu" else roofline.profile_of(device.name)
+
+
+def require_possible_here(
+    mean: float, case: Case, inputs: dict[str, Any], device: DeviceInfo
+) -> None:
+    """BelowFloor if a call of `mean` milliseconds cannot have done a case's work on the device."""
+    profile = _profile(device)
+    if profile is not None:
+        require_possible(mean, certain_work(case, inputs), case.dtype, profile)
 
 
 def require_possible(mean: float, work: Work, dtype: Dtype, profile: Profile) -> None:
