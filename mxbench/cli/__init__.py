@@ -17,6 +17,7 @@ from .imports import import_command
 from .judge import judge_command
 from .lint import lint_command
 from .perf import perf_command
+from .rank import rank_command
 from .report import report_command
 from .score import score_command
 
@@ -37,6 +38,7 @@ app.command("export")(export_command)
 app.command("judge")(judge_command)
 app.command("import")(import_command)
 app.command("lint")(lint_command)
+app.command("rank")(rank_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
 app.command("env")(env_command)
