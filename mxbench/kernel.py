@@ -165,28 +165,29 @@ def dispatch(workspace: Workspace, op: str, contract: str, target: str) -> str:
     )
 
 
-def mount(kernels: Path) -> None:
-    """Make `kernels` importable as the package `mxbench_kernels`, with one subpackage a folder."""
+def mount(kernels: Path, package: str = PACKAGE) -> None:
+    """Make `kernels` importable as the package `package`, with one subpackage a folder."""
     for name, folder in [
-        (PACKAGE, kernels),
-        *((f"{PACKAGE}.{p.name}", p) for p in sorted(kernels.iterdir()) if p.is_dir()),
+        (package, kernels),
+        *((f"{package}.{p.name}", p) for p in sorted(kernels.iterdir()) if p.is_dir()),
     ]:
         spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
         spec.submodule_search_locations = [str(folder)]
         sys.modules[name] = importlib.util.module_from_spec(spec)
 
 
-def load(kernel: Kernel, kernels: Path) -> types.ModuleType:
+def load(kernel: Kernel, kernels: Path, package: str = PACKAGE) -> types.ModuleType:
     """Import a kernel module (and with it torch and tilelang): only ever in a worker.
 
     A file outside the workspace is imported as if it lay in `kernels/<op>/`, so that its
-    `from ..common.dialect import ...` finds the workspace's dialect.
+    `from ..common.dialect import ...` finds the workspace's dialect. Under another `package` a
+    process holds a second set of kernels, with a dialect of its own.
     """
-    if PACKAGE not in sys.modules:
-        mount(kernels)
+    if package not in sys.modules:
+        mount(kernels, package)
     inside = kernel.path.parent == (kernels / kernel.op).resolve()
     stem = kernel.path.stem if inside else f"_file_{kernel.sha}_{kernel.path.stem}"
-    name = f"{PACKAGE}.{kernel.op}.{stem}"
+    name = f"{package}.{kernel.op}.{stem}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, kernel.path)
@@ -201,18 +202,18 @@ def load(kernel: Kernel, kernels: Path) -> types.ModuleType:
     return module
 
 
-def dialect(kernels: Path) -> Any:
+def dialect(kernels: Path, package: str = PACKAGE) -> Any:
     """The workspace's `kernels/common/dialect.py` as a module."""
-    if PACKAGE not in sys.modules:
-        mount(kernels)
-    return importlib.import_module(f"{PACKAGE}.common.dialect")
+    if package not in sys.modules:
+        mount(kernels, package)
+    return importlib.import_module(f"{package}.common.dialect")
 
 
-def schedules(kernels: Path) -> Any:
+def schedules(kernels: Path, package: str = PACKAGE) -> Any:
     """The workspace's `kernels/common/schedule.py` as a module."""
-    if PACKAGE not in sys.modules:
-        mount(kernels)
-    return importlib.import_module(f"{PACKAGE}.common.schedule")
+    if package not in sys.modules:
+        mount(kernels, package)
+    return importlib.import_module(f"{package}.common.schedule")
 
 
 def function(module: types.ModuleType, contract: Contract) -> Callable[..., None]:

@@ -11,6 +11,7 @@ from .. import __version__
 from ..errors import EXIT_INTERRUPTED, MxbenchError
 from .browse import env_command, list_command, show_command
 from .check import check_command
+from .compare import compare_command
 from .doctor import doctor_command
 from .export import export_command
 from .imports import import_command
@@ -39,6 +40,7 @@ app.command("judge")(judge_command)
 app.command("import")(import_command)
 app.command("lint")(lint_command)
 app.command("rank")(rank_command)
+app.command("compare")(compare_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
 app.command("env")(env_command)

@@ -31,6 +31,7 @@ Stage = Literal[
     "genTestCase", "baseline", "check", "submission",
 ]  # fmt: skip
 COMPILE_LIMIT = 300.0  # seconds; a broken compiler must not hang a run
+LEAST_BLOCKS = 6  # of a race; fewer give no interval worth the name
 OWN_LIMIT = 300.0  # seconds for mxbench's own parts, however short the kernel's limit is
 
 
@@ -115,6 +116,42 @@ class Measure(msgspec.Struct, frozen=True, tag=True):
     """To the worker: measure what the device reaches. Answered by Measured."""
 
 
+class Contender(msgspec.Struct, frozen=True, kw_only=True):
+    """Who takes part in a race: a kernel, maybe of another revision or with other schedules."""
+
+    kernel: KernelRef
+    folder: str
+    """The kernels folder that it belongs to."""
+    package: str
+    """Under which name that folder is imported: one name a folder, and a name for each copy."""
+    overrides: dict[str, dict[str, Any]] = {}
+    """Schedules by program name, instead of those of the folder's files."""
+
+
+class Heat(msgspec.Struct, frozen=True, kw_only=True):
+    """How contenders are timed against each other."""
+
+    blocks: int
+    """In each, everyone runs twice: in some order and then in the reverse one (ABBA)."""
+    slot_ms: float
+    """Milliseconds that a turn should last: short calls are repeated within it."""
+    seconds: float
+    """After these no further block begins, once there are LEAST_BLOCKS."""
+    mode: Literal["eager", "graph"] = "eager"
+
+
+class Race(msgspec.Struct, frozen=True, tag=True):
+    """To the worker: judge those not judged yet, then time them in turns. Answered by Raced."""
+
+    case: bytes
+    """`Case.encode()`."""
+    contenders: list[Contender]
+    heat: Heat | None
+    """None to judge only."""
+    timeout: float
+    """Seconds a contender's call may take."""
+
+
 class Hello(msgspec.Struct, frozen=True, tag=True):
     """From the worker: ready, on this device."""
 
@@ -170,6 +207,20 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The device's context is unusable; the worker exits after this message."""
 
 
+class Raced(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """From the worker: how a race went."""
+
+    outcomes: list[Outcome]
+    """Of each contender; times are taken only if all have passed."""
+    blocks: list[list[float]] = []
+    """Milliseconds a call, by block and contender."""
+    calls: int = 0
+    """Calls in a turn."""
+    mode: str = ""
+    """`eager`, `graph` or `cpu`."""
+    note: str = ""
+
+
 class Progress(msgspec.Struct, frozen=True, tag=True):
     """From a compiling process: it is through this many calls, and compiled this many programs."""
 
@@ -182,6 +233,7 @@ Message = (
     | Judge
     | Measure
     | Diagnose
+    | Race
     | Hello
     | Fault
     | Loaded
@@ -189,6 +241,7 @@ Message = (
     | Diagnosis
     | Entered
     | Outcome
+    | Raced
     | Progress
     | OpenProblem
     | ProblemOpened
