@@ -90,5 +90,5 @@ def _bootstrapped(samples: list[list[float]], count: int) -> Ratio:
         arrays, centre, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile",
         rng=np.random.default_rng(0), vectorized=True,
     ).confidence_interval  # fmt: skip
-    figures = float(centre(*arrays)), float(found.low), float(found.high)
-    return Ratio(*map(math.exp, figures), samples=count)
+    ratio, low, high = (math.exp(x) for x in (centre(*arrays), found.low, found.high))
+    return Ratio(ratio, low, high, count)
