@@ -21,6 +21,7 @@ from .perf import perf_command
 from .rank import rank_command
 from .report import report_command
 from .score import score_command
+from .tune import tune_command
 
 app = typer.Typer(
     name="mxbench",
@@ -41,6 +42,7 @@ app.command("import")(import_command)
 app.command("lint")(lint_command)
 app.command("rank")(rank_command)
 app.command("compare")(compare_command)
+app.command("tune")(tune_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
 app.command("env")(env_command)

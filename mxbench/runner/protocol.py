@@ -24,6 +24,7 @@ from ..publicjudge.messages import (
     RunProblem,
 )
 from ..roofline import Rates
+from ..tuning.fit import Footprint
 from ..verdict import Errors, Status
 
 Stage = Literal[
@@ -152,6 +153,29 @@ class Race(msgspec.Struct, frozen=True, tag=True):
     """Seconds a contender's call may take."""
 
 
+class Survey(msgspec.Struct, frozen=True, tag=True):
+    """To a workshop: which schedules does a call look up? Answered by Surveyed."""
+
+    case: bytes
+    kernel: KernelRef
+
+
+class Probe(msgspec.Struct, frozen=True, tag=True):
+    """To a workshop: what will a call's programs need under other schedules? By Probed."""
+
+    case: bytes
+    kernel: KernelRef
+    overrides: dict[str, dict[str, Any]]
+
+
+class Build(msgspec.Struct, frozen=True, tag=True):
+    """To a workshop: compile a call's programs under other schedules. Answered by Built."""
+
+    case: bytes
+    kernel: KernelRef
+    overrides: dict[str, dict[str, Any]]
+
+
 class Hello(msgspec.Struct, frozen=True, tag=True):
     """From the worker: ready, on this device."""
 
@@ -221,6 +245,34 @@ class Raced(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     note: str = ""
 
 
+class Lookup(msgspec.Struct, frozen=True):
+    """A schedule that a call asked for."""
+
+    program: str
+    shape: dict[str, Any]
+    use: dict[str, Any]
+
+
+class Surveyed(msgspec.Struct, frozen=True, tag=True):
+    """From a workshop: the look-ups of a call, in order, or why there are none."""
+
+    lookups: list[Lookup] = []
+    problem: str = ""
+
+
+class Probed(msgspec.Struct, frozen=True, tag=True):
+    """From a workshop: footprints of a call's programs that differ from the default's."""
+
+    footprints: list[Footprint] = []
+    problem: str = ""
+
+
+class Built(msgspec.Struct, frozen=True, tag=True):
+    """From a workshop: compiled, or why not."""
+
+    problem: str = ""
+
+
 class Progress(msgspec.Struct, frozen=True, tag=True):
     """From a compiling process: it is through this many calls, and compiled this many programs."""
 
@@ -234,6 +286,9 @@ Message = (
     | Measure
     | Diagnose
     | Race
+    | Survey
+    | Probe
+    | Build
     | Hello
     | Fault
     | Loaded
@@ -242,6 +297,9 @@ Message = (
     | Entered
     | Outcome
     | Raced
+    | Surveyed
+    | Probed
+    | Built
     | Progress
     | OpenProblem
     | ProblemOpened
