@@ -54,15 +54,18 @@ class Kernel:
             ) from error
 
     @cached_property
+    def imports(self) -> set[Path]:
+        """The siblings that it imports, and those that they import."""
+        return _siblings(self.tree, self.home or self.path.parent)
+
+    @cached_property
     def sha(self) -> str:
         """Hash of the module, of the siblings it imports (and they in turn), and kernels/common."""
         digest = hashlib.sha256(self.source.encode())
-        home = self.home or self.path.parent
-        common = home.parent / "common"
-        near = _siblings(self.tree, home)
+        common = (self.home or self.path.parent).parent / "common"
         mine = os.environ.get(SCHEDULES)  # tuned schedules that go before the checkout's
         more = Path(mine).glob("*.json") if mine else ()
-        for path in sorted([*near, *common.rglob("*.py"), *common.rglob("*.json"), *more]):
+        for path in sorted([*self.imports, *common.rglob("*.py"), *common.rglob("*.json"), *more]):
             digest.update(path.name.encode() + path.read_bytes())
         return digest.hexdigest()[:16]
 

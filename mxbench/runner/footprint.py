@@ -20,8 +20,8 @@ def footprint(function: Any, pass_configs: dict[str, Any]) -> Footprint:
     """Lower bounds of what `function`, a prim_func as its builder returns it, needs of a block.
 
     What an innermost or a pipelined loop reads and writes lives at the same time; a buffer that a
-    pipelined one fills from global memory is there once for each stage. Between loops TileLang may lay buffers
-    over each other, so the largest loop counts, not the sum.
+    pipelined one fills from global memory is there once for each stage. Between loops TileLang may
+    lay buffers over each other, so the largest loop counts, not the sum.
     """
     buffers: dict[str, Any] = {}
     loops: list[Any] = []

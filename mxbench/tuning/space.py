@@ -51,7 +51,7 @@ def _neighbours(key: str, value: Any) -> list[Any]:
     if key == "threads":  # of a CPU there is one
         return [value // 2, value * 2] if value > 1 else []
     doubled = [value // 2, value * 2]
-    if key == "stages" or value < SMALL and not _power_of_two(value):
+    if key == "stages" or (value < SMALL and not _power_of_two(value)):
         doubled += [value - 1, value + 1]
     return sorted(v for v in doubled if v > 0)
 
