@@ -44,6 +44,7 @@ def watch_command(
     """
     from .. import kernel as kernels
     from .. import plan, workspace
+    from ..case import load_suite, select
     from ..session import Settings
 
     if op == plan.ALL:
@@ -60,7 +61,11 @@ def watch_command(
         fresh=True,
     )
     plan.operators(op)
-    more = [kernels.find(here, op, kernel).path] if kernel.endswith(".py") else []
+    # What an edit can mend is shown and watched on; a wrong name here never comes right.
+    select(load_suite(here, op, suite).cases, case, contract)
+    if kernel != plan.AUTO:
+        kernels.find(here, op, kernel)
+    more = [Path(kernel).resolve()] if kernel.endswith(".py") else []
     _watch(here, request, settings, more, rounds)
 
 
