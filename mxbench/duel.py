@@ -10,7 +10,7 @@ from pathlib import Path
 from .case import Case
 from .device import DeviceInfo
 from .errors import MxbenchError
-from .plan import Request, make_steps
+from .plan import AUTO, Request, make_steps
 from .runner.ahead import compile_ahead
 from .runner.limits import default_timeout, reason_to_skip
 from .runner.protocol import Contender, Heat, KernelRef, Outcome
@@ -86,6 +86,9 @@ def run(
         MxbenchError: bad input, or an environment that lacks something.
     """
     kernels = sides[0].workspace.kernels
+    if settings.target != AUTO or request.suites:  # a wrong name costs no start of a worker
+        for side in sides:
+            _steps(side, request, "cpu" if settings.target == AUTO else settings.target)
     with tempfile.TemporaryDirectory(prefix="mxbench-") as folder:
         log = Path(folder) / "log"
         with Referee(kernels, settings.target, log) as referee:
