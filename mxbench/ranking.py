@@ -9,59 +9,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import msgspec
-
+from . import auditing
+from .auditing import newest
 from .case import Case
+from .contest import Contest, HandIn, Where
 from .points import Standing
 from .record import Record
 from .rules import ContestRule
 from .score import Tally, tally
 from .stats import geometric_mean
 
+__all__ = ["Contest", "HandIn", "Place", "Table", "Unranked", "Where", "missing", "rank"]
+
 GIB = 1 << 30
-
-
-@dataclass(frozen=True)
-class HandIn:
-    """One entry of the contest."""
-
-    name: str
-    records: tuple[Record, ...]
-    """Everything its journals hold, oldest first."""
-    hashes: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """(operator, kernel) -> hash of the source that was handed in, where there is a source."""
-    faults: tuple[str, ...] = ()
-    """What was wrong with its files, such as damaged lines: any keeps it from being ranked."""
-
-
-@dataclass(frozen=True)
-class Contest:
-    """What is ranked: one operator under one rule."""
-
-    rule: ContestRule
-    op: str
-    functional: tuple[Case, ...]
-    """Cases of the gate and the function points."""
-    ranked: tuple[Case, ...]
-    """Cases whose times are ranked; may be the same."""
-    kernel: str | None = None
-    """Whose records count; None for the one kernel beside the rule's baseline."""
-
-
-@dataclass(frozen=True)
-class Where:
-    """What must be equal for two times to be comparable."""
-
-    device: str
-    sms: int
-    gib: int
-    """Device memory: a slice of a card has a share of both."""
-    rule: str
-
-    def __str__(self) -> str:
-        return f"{self.device}, {self.sms} units, {self.gib} GiB, rule {self.rule}"
 
 
 @dataclass(frozen=True)
@@ -155,7 +117,7 @@ def _table(contest: Contest, where: Where, members: Sequence[tuple[HandIn, list[
         kernel, faults = _kernel(contest, records)
         faults = [*hand_in.faults, *faults]
         if kernel is not None:
-            faults += _faults(contest, where, hand_in, kernel, records)
+            faults += auditing.faults(contest, where, hand_in, kernel, records)
         if kernel is None or faults:
             unranked.append(Unranked(hand_in.name, tuple(faults)))
         else:
@@ -177,83 +139,10 @@ def _kernel(contest: Contest, records: Sequence[Record]) -> tuple[str | None, li
     return None, [f"records of several kernels ({', '.join(names)}): say which with --kernel"]
 
 
-def _faults(
-    contest: Contest, where: Where, hand_in: HandIn, kernel: str, records: Sequence[Record]
-) -> list[str]:
-    """Every way in which the journal does not add up."""
-    faults = []
-    if where.rule != contest.rule.name:
-        faults.append(f"timed under rule {where.rule}, not {contest.rule.name}")
-    if any(r.target == "cpu" for r in records):
-        faults.append("computed on a CPU: its times are no performance claim")
-    mine = [r for r in records if r.kernel == kernel]
-    faults += _hash_faults(contest.op, hand_in, kernel, mine)
-    verdicts, times = _newest(mine), _newest([r for r in mine if r.timing is not None])
-    faults += _case_faults(contest.functional, verdicts, "record")
-    passed = [c for c in contest.ranked if _passes(verdicts.get(c.id))]
-    faults += _case_faults(passed, times, "time")
-    for case in contest.ranked:
-        if case.id in times:
-            faults += _count_faults(contest.rule, case, times[case.id])
-    return _shortened(faults)
-
-
-def _passes(record: Record | None) -> bool:
-    """Whether a time is to be expected of a case; one that nobody ran should have one, too."""
-    return record is None or record.passed
-
-
-def _hash_faults(op: str, hand_in: HandIn, kernel: str, mine: Sequence[Record]) -> list[str]:
-    hashes = list(dict.fromkeys(r.kernel_sha for r in mine))
-    if len(hashes) > 1:
-        return [f"records of {len(hashes)} sources of {kernel} ({', '.join(hashes)})"]
-    handed_in = hand_in.hashes.get((op, kernel))
-    if hashes and handed_in is not None and handed_in != hashes[0]:
-        return [f"the source of {kernel} ({handed_in}) is not the one measured ({hashes[0]})"]
-    return []
-
-
-def _case_faults(cases: Sequence[Case], records: Mapping[str, Record], what: str) -> list[str]:
-    faults = []
-    for case in cases:
-        found = records.get(case.id)
-        if found is None:
-            faults.append(f"no {what} of {case.id}")
-        elif (found.params, found.dtype) != (msgspec.to_builtins(case.params), case.dtype):
-            faults.append(f"{case.id} was run with other parameters than the suite's")
-    return faults
-
-
-def _count_faults(rule: ContestRule, case: Case, record: Record) -> list[str]:
-    timing, wanted = record.timing, rule.counts_for(case)
-    assert timing is not None
-    faults = []
-    if (timing.warmup, timing.repeat) != (wanted.warmup, wanted.repeat):
-        faults.append(
-            f"{case.id} was timed with {timing.warmup} warm-ups and {timing.repeat} runs, "
-            f"the rule asks for {wanted.warmup} and {wanted.repeat}"
-        )
-    if timing.mode != "eager" and record.target != "cpu":
-        faults.append(f"{case.id} was timed as {timing.mode}, not as calls of the kernel")
-    return faults
-
-
-def _shortened(faults: Sequence[str], most: int = 4) -> list[str]:
-    """The first few of many alike."""
-    if len(faults) <= most:
-        return list(faults)
-    return [*faults[:most], f"and {len(faults) - most} more faults"]
-
-
-def _newest(records: Sequence[Record]) -> dict[str, Record]:
-    """The newest record of each case; run ids begin with the time, lines of a run are in order."""
-    return {r.id: r for r in sorted(records, key=lambda r: r.run)}
-
-
 def _place(contest: Contest, hand_in: HandIn, kernel: str, records: Sequence[Record]) -> Place:
     rule = contest.rule
     score = rule.scores.get(contest.op)  # type: ignore[call-overload]  # keys are operators
-    mine = _newest([r for r in records if r.kernel == kernel])
+    mine = newest([r for r in records if r.kernel == kernel])
     counted = [mine[c.id] for c in contest.functional]
     means = _means(contest.ranked, [r for r in records if r.kernel == kernel])
     other = rule.gate.faster_than
@@ -287,8 +176,8 @@ def _place(contest: Contest, hand_in: HandIn, kernel: str, records: Sequence[Rec
 
 def _means(cases: Sequence[Case], records: Sequence[Record]) -> dict[str, float]:
     """Milliseconds by case id, of the newest time; a case that failed later on has none."""
-    verdicts = _newest(records)
-    times = _newest([r for r in records if r.timing is not None])
+    verdicts = newest(records)
+    times = newest([r for r in records if r.timing is not None])
     return {
         c.id: times[c.id].timing.mean  # type: ignore[union-attr]  # only those with a timing
         for c in cases

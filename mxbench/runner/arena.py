@@ -1,14 +1,13 @@
 """Several kernels on one case in the worker: each judged once, then timed against each other.
 
 Everyone gets the same input and output tensors of the same process, so that what differs between
-two figures is the kernels. In a block everyone runs twice, in some order and then in the reverse
-one: a clock that falls steadily, as a GPU's does when it warms, costs everyone the same.
+two figures is the kernels.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
+import functools
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -27,14 +26,11 @@ from ..timing import NotCapturable, capture
 from ..verdict import Status
 from . import faults
 from .judging import Bench, Fault, arguments, inspect_outputs
-from .protocol import LEAST_BLOCKS, Contender, Heat, Outcome, Race, Raced
+from .protocol import Contender, Heat, Outcome, Race, Raced
+from .turns import Call, timed
 from .worker import use_target
 
-MOST_CALLS = 2000
-"""Calls of a turn: launches beyond this fill the driver's queue."""
 CAPTURE_WARM_UP = 3
-
-Call = Callable[[], object]
 
 
 class Arena:
@@ -193,8 +189,8 @@ class Arena:
                     contexts = [contextlib.nullcontext] * len(calls)
                 except NotCapturable as error:
                     mode, note = "eager", str(error)
-            turn = _gpu_turn if on_gpu else _cpu_turn
-            count, blocks = self._run(calls, contexts, heat, turn)
+            beat = functools.partial(self._bench.enter, "timing")
+            count, blocks = timed(calls, contexts, heat, on_gpu, beat)
             verdicts = [self._again(c, x) for c, x in zip(calls, contexts, strict=True)]
         for number, verdict in enumerate(verdicts):
             if verdict.status is not Status.PASSED:
@@ -220,32 +216,6 @@ class Arena:
                 call()
             self._bench.synchronize()
             return capture(call)
-
-    def _run(
-        self, calls: list[Call], contexts: list[Any], heat: Heat, turn: Callable[..., Any]
-    ) -> tuple[int, list[list[float]]]:
-        """(calls of a turn, milliseconds a call by block and contender)."""
-        first = turn([(calls[0], contexts[0])], 1)[0]
-        first = min(first, *turn([(calls[0], contexts[0])] * 3, 1))
-        count = max(1, min(MOST_CALLS, round(heat.slot_ms / max(first, 1e-4))))
-        order = list(range(len(calls)))
-        blocks: list[list[float]] = []
-        begin = time.monotonic()
-        for number in range(heat.blocks + 1):
-            late = time.monotonic() - begin > heat.seconds
-            if late and len(blocks) >= min(LEAST_BLOCKS, heat.blocks):
-                break
-            self._bench.enter("timing")
-            # Every other block begins at the other end: whoever comes first gains nothing by it.
-            forth = order if number % 2 == 0 else order[::-1]
-            turns = forth + forth[::-1]
-            found = turn([(calls[i], contexts[i]) for i in turns], count)
-            sums = [0.0] * len(calls)
-            for i, value in zip(turns, found, strict=True):
-                sums[i] += value / 2
-            if number > 0:  # the first warms up
-                blocks.append(sums)
-        return count, blocks
 
     def _again(self, call: Call, context: Any) -> Any:
         """The verdict on one more call of what was timed."""
@@ -277,32 +247,3 @@ def _overridden(schedules: Any, contender: Contender) -> Iterator[None]:
         for name, use in contender.overrides.items():
             stack.enter_context(schedules.override(name, use))
         yield
-
-
-def _gpu_turn(turns: list[tuple[Call, Any]], count: int) -> list[float]:
-    """Milliseconds a call of each turn, all queued before the first is waited for."""
-    marks = []
-    torch.cuda.synchronize()
-    for call, context in turns:
-        with context():
-            call()  # what the one before left in the caches is not this one's business
-            begin = torch.cuda.Event(enable_timing=True)
-            end = torch.cuda.Event(enable_timing=True)
-            begin.record()
-            for _ in range(count):
-                call()
-            end.record()
-        marks.append((begin, end))
-    torch.cuda.synchronize()
-    return [begin.elapsed_time(end) / count for begin, end in marks]
-
-
-def _cpu_turn(turns: list[tuple[Call, Any]], count: int) -> list[float]:
-    found = []
-    for call, context in turns:
-        with context():
-            begin = time.perf_counter()
-            for _ in itertools.repeat(None, count):
-                call()
-            found.append((time.perf_counter() - begin) * 1e3 / count)
-    return found

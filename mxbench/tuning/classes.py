@@ -34,6 +34,11 @@ class Trial(msgspec.Struct, kw_only=True):
     """Its time over the default's, in the heats."""
     reason: str = ""
 
+    @property
+    def pace(self) -> float | None:
+        """Its ratio, unless a verdict or a crash has ruled it out since."""
+        return self.ratio if self.fate in ("slow", "raced") else None
+
 
 @dataclass(frozen=True)
 class Winner:
@@ -85,8 +90,7 @@ class ShapeClass:
 
     def best(self) -> Trial | None:
         """The fastest in the heats so far."""
-        timed = [t for t in self.trials if t.ratio is not None]
-        return min(timed, key=lambda t: t.ratio or 0.0, default=None)
+        return next(iter(_by_pace(self.trials)), None)
 
     def when(self) -> dict[str, Any]:
         """The condition of an entry that holds for the shapes of these cases, and no wider."""
@@ -122,14 +126,18 @@ default, which a heat of a few blocks cannot tell from equal."""
 
 def finalists(trials: Sequence[Trial]) -> list[Trial]:
     """Who is raced to the end; the heats leave the others behind."""
-    timed = sorted((t for t in trials if t.ratio is not None), key=lambda t: t.ratio or 0.0)
+    timed = _by_pace(trials)
     if not timed:
         return []
-    limit = min(ALIKE, BEHIND * (timed[0].ratio or 0.0))
-    return [t for t in timed if (t.ratio or 0.0) <= limit][:KEPT]
+    limit = min(ALIKE, BEHIND * (timed[0].pace or 0.0))
+    return [t for t in timed if (t.pace or 0.0) <= limit][:KEPT]
 
 
 def better(trials: Sequence[Trial], most: int) -> list[Schedule]:
     """The schedules that beat the default in the heats, best first: worth combining."""
-    timed = sorted((t for t in trials if t.ratio is not None), key=lambda t: t.ratio or 0.0)
-    return [t.use for t in timed if (t.ratio or 0.0) < 1][:most]
+    return [t.use for t in _by_pace(trials) if (t.pace or 0.0) < 1][:most]
+
+
+def _by_pace(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that were timed, fastest first."""
+    return sorted((t for t in trials if t.pace is not None), key=lambda t: t.pace or 0.0)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import runs, versus
+from .. import runs
 from ..device import DeviceInfo
 from ..errors import MxbenchError, nearest
 from ..plan import Request, make_steps
@@ -18,8 +18,6 @@ from ..runner.limits import reason_to_skip
 from ..runner.protocol import (
     Build,
     Built,
-    Contender,
-    Heat,
     KernelRef,
     Lookup,
     Message,
@@ -31,20 +29,15 @@ from ..runner.protocol import (
 from ..runner.referee import Referee
 from ..runner.workshop import Workshop
 from ..runs import Step
-from ..verdict import Status
 from ..versus import Ratio
 from ..workspace import Workspace
 from . import classes, fit, space, store
-from .classes import ShapeClass, Trial, Winner
+from .classes import ShapeClass, Trial
+from .race import Racer
 
 SURVEY_LIMIT, PROBE_LIMIT, BUILD_LIMIT = 60.0, 60.0, 120.0  # seconds for one call
-HEAT = Heat(blocks=3, slot_ms=1.0, seconds=3.0, mode="graph")
-FINAL = Heat(blocks=20, slot_ms=3.0, seconds=8.0, mode="graph")
 COMBINED = 6
 """Of the schedules that paid, so many are combined in pairs."""
-GAIN = 0.005
-"""A winner is faster by more than this, with its whole interval: less is not worth an entry."""
-PACKAGE = "mxbench_kernels"
 
 
 @dataclass(frozen=True)
@@ -208,11 +201,13 @@ class Search:
             self._recall()
             self._compile(workshop, referee, device)
             # Seconds on the device begin here: compiling needs none.
+            kernels = self.workspace.kernels
+            racer = Racer(referee, kernels, self._keep, self.on_change, self.notes)
             self._deadline = time.monotonic() + self.settings.budget
             for number, one in enumerate(self.classes):
                 share = (self._deadline - time.monotonic()) / (len(self.classes) - number)
-                self._race(one, referee, workshop, time.monotonic() + share)
-            self._confirm(referee)
+                self._race(one, racer, workshop, time.monotonic() + share)
+            self.gains = racer.confirm(self.classes)
             finished = True
         finally:
             self._store.close(finished=finished)
@@ -260,8 +255,8 @@ class Search:
         if self._store is not None:
             self._store.keep(one.key, trial)
 
-    def _race(self, one: ShapeClass, referee: Referee, workshop: Workshop, deadline: float) -> None:
-        self._heats(one, referee, deadline)
+    def _race(self, one: ShapeClass, racer: Racer, workshop: Workshop, deadline: float) -> None:
+        racer.heats(one, deadline)
         joined = space.combined(
             one.default,
             classes.better(one.trials, COMBINED),
@@ -270,103 +265,10 @@ class Search:
         if joined and time.monotonic() < deadline:
             one.trials += [Trial(use=u) for u in joined[: self.settings.most]]
             self._build(workshop)
-            self._heats(one, referee, deadline)
-        self._final(one, referee)
+            racer.heats(one, deadline)
+        racer.final(one)
         one.decided = True
         self.on_change(f"{one.program}: decided")
-
-    def _heats(self, one: ShapeClass, referee: Referee, deadline: float) -> None:
-        """Each candidate against the default, a few blocks: enough to leave the slow ones out."""
-        plain = self._contender(one.lead, {})
-        for trial in one.waiting:
-            if time.monotonic() > deadline:
-                self.notes.append(f"{one.program}: out of time, {len(one.waiting)} not tried")
-                break
-            self.on_change(f"heats: {one.program}")
-            mine = self._contender(one.lead, {one.program: trial.use})
-            raced = referee.race(one.lead.case, [plain, mine], HEAT)
-            if raced.outcomes[0].status is not Status.PASSED and not raced.blocks:
-                # With a dead worker both have its outcome; alone, the default shows whose it was.
-                alone = referee.race(one.lead.case, [plain], None).outcomes[0]
-                if alone.status is not Status.PASSED:
-                    self.notes.append(f"{one.lead.case.id}: the default fails: {alone.reason}")
-                    return
-            outcome = raced.outcomes[1]
-            if raced.blocks:
-                trial.ratio = versus.ratio(raced.blocks).ratio
-                trial.fate = "slow"
-            elif outcome.status in (Status.MISMATCH, Status.NON_FINITE, Status.INPUT_MUTATED):
-                trial.fate, trial.reason = "wrong", outcome.reason
-            else:
-                trial.fate, trial.reason = "crashed", f"{outcome.status.value}: {outcome.reason}"
-            self._keep(one, trial)
-
-    def _final(self, one: ShapeClass, referee: Referee) -> None:
-        """The best of the heats and the default together, on several cases of the class."""
-        chosen = classes.finalists(one.trials)
-        blocks: dict[str, list[list[tuple[float, float]]]] = {}
-        for step in one.finals:
-            self.on_change(f"final: {one.program}")
-            chosen = [t for t in chosen if self._stands(one, t, step, referee)]
-            if not chosen:
-                return
-            racers = [self._contender(step, {})]
-            racers += [self._contender(step, {one.program: t.use}) for t in chosen]
-            raced = referee.race(step.case, racers, FINAL)
-            if not raced.blocks:
-                self.notes.append(f"{step.case.id}: no final: {raced.outcomes[0].reason}")
-                return
-            for number, trial in enumerate(chosen, 1):
-                pairs = [(block[0], block[number]) for block in raced.blocks]
-                blocks.setdefault(space.key(trial.use), []).append(pairs)
-        ratios = []
-        for trial in chosen:
-            trial.fate = "raced"
-            ratios.append((versus.geometric_mean(blocks[space.key(trial.use)]), trial))
-            self._keep(one, trial)
-        best, trial = min(ratios, key=lambda pair: pair[0].ratio)
-        if best.high < 1 - GAIN:
-            one.winner = Winner(trial.use, best)
-
-    def _stands(self, one: ShapeClass, trial: Trial, step: Step, referee: Referee) -> bool:
-        """Whether a finalist is right on a case, too; judged alone, so that a crash is its own."""
-        mine = self._contender(step, {one.program: trial.use})
-        (outcome,) = referee.race(step.case, [mine], None).outcomes
-        if outcome.status is Status.PASSED:
-            return True
-        right = outcome.status in (Status.MISMATCH, Status.NON_FINITE, Status.INPUT_MUTATED)
-        trial.fate, trial.reason = "wrong" if right else "crashed", outcome.reason
-        self._keep(one, trial)
-        return False
-
-    def _contender(self, step: Step, overrides: dict[str, space.Schedule]) -> Contender:
-        return Contender(
-            kernel=KernelRef.of(step.kernel),
-            folder=str(self.workspace.kernels),
-            package=PACKAGE,
-            overrides=overrides,
-        )
-
-    def _confirm(self, referee: Referee) -> None:
-        """All winners together over the files' schedules: they were found one by one."""
-        won = [one for one in self.classes if one.winner is not None]
-        together: dict[str, tuple[Step, dict[str, space.Schedule]]] = {}
-        for one in won:
-            assert one.winner is not None
-            for step in one.finals:
-                _, overrides = together.setdefault(step.case.id, (step, {}))
-                overrides[one.program] = one.winner.use
-        for step, overrides in together.values():
-            self.on_change("all winners together")
-            racers = [self._contender(step, {}), self._contender(step, overrides)]
-            raced = referee.race(step.case, racers, FINAL)
-            if not raced.blocks:
-                reason = next(o.reason for o in raced.outcomes if o.status is not Status.PASSED)
-                raise MxbenchError(
-                    f"{step.case.id} fails with all winners together: {reason}",
-                    "tune one program at a time with --program",
-                )
-            self.gains.append((step.case.id, versus.ratio(raced.blocks)))
 
 
 def limits_of(device: DeviceInfo) -> Limits | None:

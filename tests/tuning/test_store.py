@@ -89,6 +89,11 @@ def test_a_damaged_schedule_file_is_named(tmp_path):
 
 
 def test_the_slow_are_left_behind():
-    trials = [Trial(use={"n": n}, ratio=r) for n, r in enumerate((0.8, 0.83, 0.9, 1.3))]
-    assert [t.use["n"] for t in finalists([*trials, Trial(use={}, fate="crashed")])] == [0, 1]
-    assert finalists([Trial(use={}, ratio=1.03)]) == [], "nobody near the default"
+    trials = [
+        Trial(use={"n": n}, ratio=r, fate="slow") for n, r in enumerate((0.8, 0.83, 0.9, 1.3))
+    ]
+    assert [t.use["n"] for t in finalists([*trials, Trial(use={}, fate="wrong", ratio=0.1)])] == [
+        0,
+        1,
+    ]
+    assert finalists([Trial(use={}, ratio=1.03, fate="slow")]) == [], "nobody near the default"
