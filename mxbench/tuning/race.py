@@ -9,13 +9,13 @@ from pathlib import Path
 from .. import versus
 from ..errors import MxbenchError
 from ..kernel import PACKAGE
-from ..runner.protocol import Contender, Heat, KernelRef
+from ..runner.protocol import Contender, Heat, KernelRef, Outcome
 from ..runner.referee import Referee
 from ..runs import Step
 from ..verdict import Status
 from ..versus import Ratio
 from . import classes, space
-from .classes import ShapeClass, Trial, Winner
+from .classes import Fate, ShapeClass, Trial, Winner
 
 HEAT = Heat(blocks=3, slot_ms=1.0, seconds=3.0, mode="graph")
 FINAL = Heat(blocks=20, slot_ms=3.0, seconds=8.0, mode="graph")
