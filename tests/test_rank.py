@@ -128,6 +128,12 @@ def test_further_ways_not_to_add_up(found, words):
     assert not table.places and any(words in fault for fault in table.unranked[0].faults)
 
 
+def test_checks_on_a_laptop_do_not_matter_beside_a_gpu():
+    found = [*records(1.0), s.record(MLA[0], "mine", s.CPU)]
+    (table,) = ranking.rank(CONTEST, [ranking.HandIn("x", tuple(found))])
+    assert [p.rank for p in table.places] == [1] and not table.unranked
+
+
 # --- files --------------------------------------------------------------------------------------
 
 
@@ -209,3 +215,13 @@ def test_bad_input_is_one_clear_message(tmp_path, name, more, words):
     done = rank(tmp_path / name, *more)
     assert done.returncode == 2 and words in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and not done.stdout
+
+
+def test_who_did_another_operator_is_missed_only_where_that_one_is_asked_for(tmp_path):
+    s.write(tmp_path / "in" / "a" / "journal.jsonl", *records(1.0))
+    moe = [s.timed(c, t, k) for c in s.cases("moe", "functional")
+           for k, t in (("mine", 1.0), ("baseline", 2.0))]  # fmt: skip
+    s.write(tmp_path / "in" / "b" / "journal.jsonl", *moe)
+    assert rank(tmp_path / "in").returncode == 0
+    done = rank(tmp_path / "in", "--op", "mla")
+    assert done.returncode == 1 and "no record of mla" in done.stdout
