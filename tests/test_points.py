@@ -171,3 +171,14 @@ def test_a_newer_time_under_another_rule_does_not_hide_the_rule_s(tmp_path):
     later = [s.timed(case, 9.0, rule="xpu-oj", run="20990101-000000-aaaa") for case in MLA]
     journal = s.write(tmp_path / "j" / "journal.jsonl", *all_timed("mla"), *later)
     assert "yes (2.00x)" in score(journal, "--kernel", "portable").stdout
+
+
+def test_a_journal_of_mixed_schemas_is_refused_and_a_torn_line_is_not(journal):
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + whole[:200])
+    done = score(journal, "--kernel", "portable")
+    assert done.returncode == 0 and "damaged line" in done.stderr
+    line = whole.split(b"\n")[0].replace(b'"schema":1', b'"schema":2')
+    journal.write_bytes(whole + line + b"\n")
+    done = score(journal, "--kernel", "portable")
+    assert done.returncode == 2 and "mixes schemas" in done.stderr and not done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from . import options
 if TYPE_CHECKING:
     from ..points import Standing
     from ..record import Record
+    from ..report.journals import Source
     from ..rules import ContestRule
     from ..workspace import Workspace
 
@@ -106,6 +108,7 @@ def _records(
     from ..report import journals
 
     (source,) = journals.read([journal or here.state])
+    _refuse_mixed(source)
     timed = {r.device: r.target for r in source.records}
     gpus = [name for name, target in timed.items() if target != "cpu"] or list(timed)
     if device is None and len(gpus) > 1:
@@ -122,6 +125,18 @@ def _records(
         [[r for r in mine if r.timing and r.rule == rule.name]], journals.case_key
     )
     return verdicts, times, name
+
+
+def _refuse_mixed(source: Source) -> None:
+    """A line that a kill cut short is named and passed over; lines of another schema are not."""
+    other = [line for line in source.damaged if "$.schema" in line]
+    if other:
+        raise MxbenchError(
+            f"{source.path} mixes schemas: {other[0]} ({len(other)} such lines)",
+            "score the records of each mxbench with that mxbench",
+        )
+    for line in source.damaged:
+        print(f"note: {line}", file=sys.stderr)
 
 
 def _standing(
