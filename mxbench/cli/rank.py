@@ -12,12 +12,8 @@ from . import options
 
 if TYPE_CHECKING:
     from ..ranking import Contest, Table, Unranked
-    from ..rules import ContestRule
-    from ..workspace import Workspace
 
 WRITERS = (".md", ".csv", ".json")
-SUITES = {"moe": "functional", "mla": "functional", "nsa": "performance"}
-"""Whose times are ranked: the contest's cases, and of nsa those at its 64K."""
 
 
 def rank_command(
@@ -62,6 +58,7 @@ def rank_command(
     Hand-ins measured on different devices, slices or under different rules are shown apart. One
     whose journal does not add up is named and not ranked, and so is exit code 1.
     """
+    from .. import contest as contests
     from .. import handins, ranking, rules, workspace
 
     for file in out or []:
@@ -74,7 +71,7 @@ def rank_command(
     found = handins.read(hand_ins)
     shown: list[tuple[Contest, list[Table], list[Unranked]]] = []
     for name in _operators(op, {r.op for one in found for r in one.records if r.timing}):
-        contest = _contest(here, law, name, suite, kernel)
+        contest = contests.load(here, law, name, suite, kernel)
         # Nobody need hand in every operator: who has some is missed where that one is asked for.
         idle = [one for one in found if name == op or not one.records]
         shown.append((contest, ranking.rank(contest, found), ranking.missing(contest, idle)))
@@ -92,18 +89,6 @@ def _operators(op: str, timed: set[str]) -> list[str]:
     from ..plan import ALL, operators
 
     return [name for name in operators(op) if op != ALL or name in timed]
-
-
-def _contest(
-    here: Workspace, law: ContestRule, op: str, suite: str | None, kernel: str | None
-) -> Contest:
-    from ..case import load_suite
-    from ..points import SUITE
-    from ..ranking import Contest
-
-    functional = load_suite(here, op, SUITE).cases
-    ranked = load_suite(here, op, suite or SUITES.get(op, SUITE)).cases
-    return Contest(law, op, functional, ranked, kernel)
 
 
 def _print(shown: list[tuple[Contest, list[Table], list[Unranked]]], json: bool) -> None:
