@@ -6,7 +6,7 @@ one whose `when` holds is used:
     {"when": {"rows_per_expert": {"max": 16}}, "use": {"block_m": 16, ...}}
 
 A condition is a number (equality) or an object with `min` and/or `max` (inclusive); an entry
-without `when` always holds and comes last.
+without `when` always holds and comes last. Entries that `mxbench tune` wrote have an `evidence`.
 """
 
 from __future__ import annotations

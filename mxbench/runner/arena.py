@@ -46,16 +46,14 @@ class Arena:
 
     def race(self, request: Race) -> Raced:
         """Judge everyone, and time everyone if everyone passed."""
-        contenders, stage = request.contenders, "inputs"
-        outcomes: list[Outcome] = []
+        contenders = request.contenders
         try:
             self._set_up(request.case)
         except (Exception, SystemExit) as error:
             traceback.print_exc()
-            outcome = self._failed(error, Path(), f"in mxbench's own {stage}: ")
+            outcome = self._failed(error, Path(), "in mxbench's own inputs: ")
             return Raced(outcomes=[outcome] * len(contenders))
-        for contender in contenders:
-            outcomes.append(self._judged(contender))
+        outcomes = [self._judged(contender) for contender in contenders]
         if request.heat is None or any(o.status is not Status.PASSED for o in outcomes):
             return Raced(outcomes=outcomes)
         try:
