@@ -26,7 +26,7 @@ class Referee(Supervisor):
         """
         self._mark_log()
         self._send(Race(case.encode(), list(contenders), heat, self.timeout))
-        answer = self._follow(contenders[-1].kernel.kernel())
+        answer = self._through_stages(contenders[-1].kernel.kernel())
         if isinstance(answer, Outcome):
             return Raced(outcomes=[answer] * len(contenders))
         return answer

@@ -245,11 +245,11 @@ class Supervisor:
         """
         self._mark_log()
         self._send(Judge.of(case, kernel, precision, self.timeout, plan, repeats))
-        answer = self._follow(kernel)
+        answer = self._through_stages(kernel)
         assert isinstance(answer, Outcome), answer
         return answer
 
-    def _follow(self, kernel: Kernel) -> Outcome | Raced:
+    def _through_stages(self, kernel: Kernel) -> Outcome | Raced:
         """The answer to a request that runs kernels in stages, or what became of the worker."""
         stage: Stage = "inputs"
         while True:
