@@ -69,7 +69,7 @@ def time_gpu(
     Raises:
         NotCapturable: mode `graph`, and the call cannot be captured.
     """
-    timed = call if plan.mode == "eager" else _capture(call)
+    timed = call if plan.mode == "eager" else capture(call)
     _warm_up(timed, plan.warmup)
     mean, host = _back_to_back(timed, plan.repeat)
     notes = []
@@ -81,7 +81,7 @@ def time_gpu(
         if plan.mode == "eager":
             fields |= _graph_fields(call, plan)
         fields |= _kernel_only_fields(timed, min(plan.repeat, 20))
-        turns = [timed, *(c if plan.mode == "eager" else _capture(c) for c in rotated())]
+        turns = [timed, *(c if plan.mode == "eager" else capture(c) for c in rotated())]
         if len(turns) == 1:
             notes.append("cold L2: the inputs do not fit twice, so they were not rotated")
         fields["cold_l2"] = _rounded(_cold_l2(turns, min(plan.repeat, 30), l2_bytes))
@@ -145,7 +145,7 @@ def _launch(call: Call, repeat: int) -> float:
     return spread(samples).median
 
 
-def _capture(call: Call) -> Call:
+def capture(call: Call) -> Call:
     """A replay of `call` as a CUDA graph."""
     graph = torch.cuda.CUDAGraph()
     try:
@@ -160,7 +160,7 @@ def _capture(call: Call) -> Call:
 def _graph_fields(call: Call, plan: Plan) -> dict[str, Any]:
     """Mean of CUDA-graph replays, or why there is none."""
     try:
-        replay = _capture(call)
+        replay = capture(call)
     except NotCapturable as error:
         return {"graph_note": str(error)}
     _warm_up(replay, plan.warmup)

@@ -90,24 +90,24 @@ class Bench:
         except (Exception, SystemExit) as error:
             outcome = self._failed(error, kernel, clock.stage)
         finally:
-            self._free()
+            self.free()
         return _with(
             outcome,
             schedule=self.schedules.take_used(),
             seconds=clock.seconds,
             programs=self.dialect.compiled_count() - before,
-            poisoned=self._is_poisoned(),
+            poisoned=self.is_poisoned(),
         )
 
     def _judge(self, case: Case, kernel: Kernel, request: Judge, clock: _Clock) -> Outcome:
         spec, device = case.spec, self.device.torch_device
         with clock("inputs"):
-            self._free()
+            self.free()
             function = kernels.function(kernels.load(kernel, self.folder), spec)
             inputs = reference.make_inputs(case, device)
             outputs = reference.make_outputs(case, inputs, device)
             prints = self._fingerprints(inputs)
-        tensors, options = _arguments(spec, inputs, outputs)
+        tensors, options = arguments(spec, inputs, outputs)
         # What the caller allocated, whatever the kernel does to the tensor objects it is given.
         memory = {name: tensor.detach() for name, tensor in outputs.items()}
         if kernel.uses_dialect:
@@ -115,8 +115,8 @@ class Bench:
                 self._compile(function, tensors, options)
         with clock("kernel"), torch.no_grad():
             returned = function(*tensors, **options)
-            self._synchronize()
-        hint = _inspect_outputs(outputs, memory, returned)
+            self.synchronize()
+        hint = inspect_outputs(outputs, memory, returned)
         with clock("golden"):
             mutated = [n for n, was in prints.items() if self.fingerprint(inputs[n]) != was]
             if mutated:
@@ -161,7 +161,7 @@ class Bench:
             self.enter("kernel")  # the limit of one call holds for each
             with torch.no_grad():
                 call()
-                self._synchronize()
+                self.synchronize()
             for name, tensor in memory.items():
                 if reason := _other_bits(first[name], tensor):
                     place = f"call {number + 1} put out other bits in {name}"
@@ -180,7 +180,7 @@ class Bench:
         """Time the call that has just passed; its outputs are poisoned again before."""
 
         def call_on(inputs: dict[str, Any]) -> Callable[[], object]:
-            tensors, options = _arguments(case.spec, inputs, outputs)
+            tensors, options = arguments(case.spec, inputs, outputs)
             return lambda: function(*tensors, **options)
 
         def rotated() -> list[Callable[[], object]]:
@@ -226,19 +226,19 @@ class Bench:
             return Outcome(status=status, reason=f"in mxbench's own {stage}: {reason}")
         return Outcome(status=faults.classify(error), reason=reason)
 
-    def _synchronize(self) -> None:
+    def synchronize(self) -> None:
         if self.device.torch_device == "cuda":
             torch.cuda.synchronize()
 
-    def _is_poisoned(self) -> bool:
+    def is_poisoned(self) -> bool:
         """Whether an earlier fault (an illegal access) makes every further call fail."""
         try:
-            self._synchronize()
+            self.synchronize()
         except RuntimeError:
             return True
         return False
 
-    def _free(self) -> None:
+    def free(self) -> None:
         gc.collect()
         if self.device.torch_device == "cuda":
             # A poisoned context refuses this as everything else; `judge` reports it.
@@ -246,7 +246,7 @@ class Bench:
                 torch.cuda.empty_cache()
 
 
-def _arguments(
+def arguments(
     spec: Contract, inputs: dict[str, Any], outputs: dict[str, torch.Tensor]
 ) -> tuple[list[torch.Tensor], dict[str, Any]]:
     """A call's positional arguments and options."""
@@ -276,7 +276,7 @@ def _with(outcome: Outcome, **changes: Any) -> Outcome:
     return Outcome(**{**fields, **changes})
 
 
-def _inspect_outputs(
+def inspect_outputs(
     outputs: dict[str, torch.Tensor], memory: dict[str, torch.Tensor], returned: object
 ) -> str:
     """Raise Fault if an output changed its form; else a hint in case its memory is unwritten."""
