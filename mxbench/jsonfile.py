@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,6 +78,23 @@ def read(file: Path, shown: str | None = None) -> Any:
         raise MxbenchError(f"{name}: {error}") from None
     except RecursionError:
         raise MxbenchError(f"{name}: malformed JSON: nested too deeply") from None
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Write `text` to `file` whole, or leave it as it was.
+
+    MxbenchError if it cannot be written.
+    """
+    half = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        half.write_text(text, encoding="utf-8")
+        half.replace(file)
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        raise MxbenchError(
+            f"cannot write {file}: {error.strerror or error}", "name another place, or make room"
+        ) from None
 
 
 def _value_at(value: Any, path: str) -> Any:

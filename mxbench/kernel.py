@@ -7,6 +7,7 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import json
+import os
 import sys
 import types
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from .workspace import Workspace
 # Kernel modules live in an artificial package, because `kernels` is somebody else's name on the
 # package index. Inside it `from ..common.dialect import ...` works as usual.
 PACKAGE = "mxbench_kernels"
+SCHEDULES = "MXBENCH_SCHEDULES"
+"""Environment variable: a folder of schedules of one's own (see kernels/common/schedule.py)."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,18 @@ class Kernel:
             ) from error
 
     @cached_property
+    def imports(self) -> set[Path]:
+        """The siblings that it imports, and those that they import."""
+        return _siblings(self.tree, self.home or self.path.parent)
+
+    @cached_property
     def sha(self) -> str:
         """Hash of the module, of the siblings it imports (and they in turn), and kernels/common."""
         digest = hashlib.sha256(self.source.encode())
-        home = self.home or self.path.parent
-        common = home.parent / "common"
-        near = _siblings(self.tree, home)
-        for path in sorted([*near, *common.rglob("*.py"), *common.rglob("*.json")]):
+        common = (self.home or self.path.parent).parent / "common"
+        mine = os.environ.get(SCHEDULES)  # tuned schedules that go before the checkout's
+        more = Path(mine).glob("*.json") if mine else ()
+        for path in sorted([*self.imports, *common.rglob("*.py"), *common.rglob("*.json"), *more]):
             digest.update(path.name.encode() + path.read_bytes())
         return digest.hexdigest()[:16]
 
@@ -165,28 +173,29 @@ def dispatch(workspace: Workspace, op: str, contract: str, target: str) -> str:
     )
 
 
-def mount(kernels: Path) -> None:
-    """Make `kernels` importable as the package `mxbench_kernels`, with one subpackage a folder."""
+def mount(kernels: Path, package: str = PACKAGE) -> None:
+    """Make `kernels` importable as the package `package`, with one subpackage a folder."""
     for name, folder in [
-        (PACKAGE, kernels),
-        *((f"{PACKAGE}.{p.name}", p) for p in sorted(kernels.iterdir()) if p.is_dir()),
+        (package, kernels),
+        *((f"{package}.{p.name}", p) for p in sorted(kernels.iterdir()) if p.is_dir()),
     ]:
         spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
         spec.submodule_search_locations = [str(folder)]
         sys.modules[name] = importlib.util.module_from_spec(spec)
 
 
-def load(kernel: Kernel, kernels: Path) -> types.ModuleType:
+def load(kernel: Kernel, kernels: Path, package: str = PACKAGE) -> types.ModuleType:
     """Import a kernel module (and with it torch and tilelang): only ever in a worker.
 
     A file outside the workspace is imported as if it lay in `kernels/<op>/`, so that its
-    `from ..common.dialect import ...` finds the workspace's dialect.
+    `from ..common.dialect import ...` finds the workspace's dialect. Under another `package` a
+    process holds a second set of kernels, with a dialect of its own.
     """
-    if PACKAGE not in sys.modules:
-        mount(kernels)
+    if package not in sys.modules:
+        mount(kernels, package)
     inside = kernel.path.parent == (kernels / kernel.op).resolve()
     stem = kernel.path.stem if inside else f"_file_{kernel.sha}_{kernel.path.stem}"
-    name = f"{PACKAGE}.{kernel.op}.{stem}"
+    name = f"{package}.{kernel.op}.{stem}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, kernel.path)
@@ -201,18 +210,18 @@ def load(kernel: Kernel, kernels: Path) -> types.ModuleType:
     return module
 
 
-def dialect(kernels: Path) -> Any:
+def dialect(kernels: Path, package: str = PACKAGE) -> Any:
     """The workspace's `kernels/common/dialect.py` as a module."""
-    if PACKAGE not in sys.modules:
-        mount(kernels)
-    return importlib.import_module(f"{PACKAGE}.common.dialect")
+    if package not in sys.modules:
+        mount(kernels, package)
+    return importlib.import_module(f"{package}.common.dialect")
 
 
-def schedules(kernels: Path) -> Any:
+def schedules(kernels: Path, package: str = PACKAGE) -> Any:
     """The workspace's `kernels/common/schedule.py` as a module."""
-    if PACKAGE not in sys.modules:
-        mount(kernels)
-    return importlib.import_module(f"{PACKAGE}.common.schedule")
+    if package not in sys.modules:
+        mount(kernels, package)
+    return importlib.import_module(f"{package}.common.schedule")
 
 
 def function(module: types.ModuleType, contract: Contract) -> Callable[..., None]:

@@ -5,6 +5,7 @@ Pure. What a rule leaves open is decided by its file, whose `ambiguities` are sh
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,14 +33,19 @@ class Standing:
     baseline: float | None
     """The same of the kernel that must be beaten."""
     must_beat: str | None
-    function: float
-    """Function points: pro rata of the cases passed; 0 below the gate."""
+    most: float
+    """Function points of who passes every case."""
     ranks: tuple[float, ...]
     """Points for rank 1, 2, ..."""
 
     @property
     def enough_pass(self) -> bool:
         return self.tally.total > 0 and self.tally.share >= self.pass_rate
+
+    @property
+    def function(self) -> float:
+        """Function points: pro rata of the cases passed; 0 below the gate."""
+        return self.most * self.tally.share if self.enough_pass else 0.0
 
     @property
     def faster(self) -> bool | None:
@@ -81,7 +87,6 @@ def standing(
         return [r for r in among if (r.op, r.suite, r.kernel) == (op, SUITE, name)]
 
     counted = tally(of(kernel, records), cases)
-    enough = counted.total > 0 and counted.share >= rule.gate.pass_rate
     other = rule.gate.faster_than
     return Standing(
         op=op,
@@ -92,7 +97,7 @@ def standing(
         mean=_aggregate(rule, of(kernel, timed), cases),
         baseline=_aggregate(rule, of(other, timed), cases),
         must_beat=other,
-        function=score.function * counted.share if enough else 0.0,
+        most=score.function,
         ranks=score.ranks,
     )
 
@@ -137,6 +142,11 @@ def total(rule: ContestRule, standings: Sequence[Standing], ranks: Mapping[str, 
         bonus=bonus,
         points=rule.technical_weight * technical + bonus,
     )
+
+
+def choices(ranks: Mapping[str, Sequence[int]]) -> list[dict[str, int]]:
+    """Every combination of the ranks supposed for each operator, best ranks first."""
+    return [dict(zip(ranks, one, strict=True)) for one in itertools.product(*ranks.values())]
 
 
 def overtakes(rival: Standing, favourite: Standing, favourite_rank: int) -> int | None:

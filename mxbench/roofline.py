@@ -33,6 +33,24 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return f"{matrix} TFLOP/s, {self.gbps:g} GB/s"
 
 
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a block of threads may use, and which programs the device takes."""
+
+    kind: Literal["cuda", "maca"]
+    arch: str
+    """`sm_90a`, ...; empty where the target has none."""
+    schedules: str
+    """Device class of `kernels/common/schedules/`."""
+    sms: int
+    shared_bytes: int
+    threads: int
+    wave: int
+    """Threads that run in step: a block's threads are a multiple."""
+    registers: int
+    """32-bit registers of a multiprocessor: a block's threads share them."""
+    thread_registers: int
+
+
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Peaks of one device model."""
 
@@ -46,6 +64,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     measured: Rates | None
     """What a large matrix product and a large copy reach; None where nobody measured."""
     l2_bytes: int
+    limits: Limits | None = None
     source: str
     uncertainty: str
 

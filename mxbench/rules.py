@@ -63,9 +63,11 @@ class ContestRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     title: str
     counts: Counts
     aggregate: Literal["mean", "median"]
+    ties: Literal["better", "worse"] = "better"
+    """Which rank hand-ins with equal times share: of two behind the first, 2 or 3."""
     gate: Gate
     scores: dict[OpName, Score]
-    technical_weight: float
+    technical_weight: Annotated[float, msgspec.Meta(ge=0, le=1)]
     ambiguities: tuple[str, ...] = ()
     """What the contest leaves open, with the choice made here; shown with every result."""
 
@@ -103,3 +105,14 @@ def load(workspace: Workspace, name: str = DEFAULT_RULE) -> ContestRule:
             f"{shown}: $.name: {rule.name!r} is not the file's name", f"write {name}"
         )
     return rule
+
+
+def changed(rule: ContestRule, **choices: object) -> ContestRule:
+    """`rule` with some of what it leaves open decided otherwise; None keeps the file's choice.
+
+    Raises:
+        MxbenchError: a choice the rule does not know.
+    """
+    made = {name: value for name, value in choices.items() if value is not None}
+    content = {**msgspec.to_builtins(rule), **made}
+    return jsonfile.convert(content, ContestRule, Source("the options"))

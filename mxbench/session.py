@@ -70,6 +70,8 @@ class Settings:
     sanitize: bool = False
     """Run each passed case again under compute-sanitizer."""
     fail_fast: bool = False
+    smallest_first: bool = False
+    """Not in the suite's order: a mistake then shows in the first seconds."""
     fresh: bool = False
     """Do not continue an interrupted run."""
     timing: TimingSettings | None = None
@@ -150,6 +152,8 @@ class Session:
 
     def _make_steps(self, kind: str) -> list[Step]:
         steps = make_steps(self.workspace, self.request, kind)
+        if self.settings.smallest_first:
+            steps.sort(key=lambda step: (step.case.work.flops, step.case.footprint))
         timing = self.settings.timing
         if timing is None or timing.baseline is None:
             return steps

@@ -161,7 +161,7 @@ def time_gpu(
         WorkUnseen: the host's clock says that the device did more than the events tell.
     """
     call = calls.one
-    timed = call if plan.mode == "eager" else _capture(call)
+    timed = call if plan.mode == "eager" else capture(call)
     most = TRIES if plan.extras else 1
     kept, tries = _steadiest(lambda: _try_gpu(calls, timed, plan, watch), PAUSE, most)
     notes = []
@@ -173,7 +173,7 @@ def time_gpu(
         if plan.mode == "eager":
             fields |= _graph_fields(calls, plan)
         fields |= _kernel_only_fields(timed, min(plan.repeat, 20))
-        turns = [timed, *(c if plan.mode == "eager" else _capture(c) for c in rotated())]
+        turns = [timed, *(c if plan.mode == "eager" else capture(c) for c in rotated())]
         if len(turns) == 1:
             notes.append("cold L2: the inputs do not fit twice, so they were not rotated")
         fields["cold_l2"] = _rounded(_cold_l2(turns, min(plan.repeat, 30), l2_bytes))
@@ -278,7 +278,7 @@ def _launch(call: Call, repeat: int) -> float:
     return spread(samples).median
 
 
-def _capture(call: Call) -> Call:
+def capture(call: Call) -> Call:
     """A replay of `call` as a CUDA graph."""
     graph = torch.cuda.CUDAGraph()
     try:
@@ -296,7 +296,7 @@ def _graph_fields(calls: Calls, plan: Plan) -> dict[str, Any]:
     A wrong one costs this figure alone: the headline is of other calls.
     """
     try:
-        replay = _capture(calls.one)
+        replay = capture(calls.one)
     except NotCapturable as error:
         return {"graph_note": str(error)}
     _warm_up(replay, plan.warmup)

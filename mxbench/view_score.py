@@ -16,7 +16,10 @@ from .view_perf import milliseconds
 
 
 def blocks(
-    rule: ContestRule, standings: Sequence[Standing], ranks: Mapping[str, int], device: str
+    rule: ContestRule,
+    standings: Sequence[Standing],
+    choices: Sequence[Mapping[str, int]],
+    device: str,
 ) -> Iterator[RenderableType]:
     """Gates and function points, what ranks are worth, the total, and what the rule left open."""
     yield _gates(rule, standings, device)
@@ -28,8 +31,10 @@ def blocks(
         if one.part != "final":
             worth = f"rank 1 earns {one.ranks[0]:g}, rank {len(one.ranks)} {one.ranks[-1]:g}"
             yield Text(f"{one.op} ({one.part}): {worth}, not weighted")
-    if ranks:
-        yield _total(rule, standings, ranks)
+    if len(choices) > 1:
+        yield _totals(rule, standings, choices)
+    elif choices[0]:
+        yield _total(rule, standings, choices[0])
     for text in rule.ambiguities:
         yield Text(f"open in the rule: {text}", "dim")
 
@@ -80,6 +85,22 @@ def _rivals(final: Sequence[Standing]) -> Iterator[Text]:
             rank = points.overtakes(rival, favourite, 1)
             if rank is not None:
                 yield Text(f"{rival.op} at rank {rank} or better beats {favourite.op} at rank 1")
+
+
+def _totals(
+    rule: ContestRule, standings: Sequence[Standing], choices: Sequence[Mapping[str, int]]
+) -> Table:
+    """What each combination of supposed ranks comes to."""
+    ops = list(choices[0])
+    made = plain_table(
+        *ops, "counts", "technical", "bonus", "points", title="supposing these ranks",
+        numbers=(*ops, "technical", "bonus", "points"),
+    )  # fmt: skip
+    for ranks in choices:
+        found = points.total(rule, standings, ranks)
+        figures = (f"{found.technical:g}", f"{found.bonus:g}", f"{found.points:.1f}")
+        made.add_row(*map(str, ranks.values()), found.best or "", *figures)
+    return made
 
 
 def _total(rule: ContestRule, standings: Sequence[Standing], ranks: Mapping[str, int]) -> Text:

@@ -105,7 +105,8 @@ def test_the_command_shows_gates_ranks_and_what_the_rule_leaves_open(journal):
 
 def test_json_says_the_same(journal):
     document = json.loads(score(journal, "--kernel", "portable", "--rank=moe=1", "--json").stdout)
-    assert document["total"] == {"technical": 40, "best": "mla", "bonus": 10, "points": 34}
+    told = {"technical": 40, "best": "mla", "bonus": 10, "points": 34}
+    assert document["totals"] == [{"ranks": {"moe": 1}, **told}]
     assert [one["through"] for one in document["operators"]] == [True] * 3
 
 
@@ -133,6 +134,10 @@ def test_an_older_time_does_not_hide_a_later_failure(tmp_path):
     [
         (["--rank", "nsa=0"], "not OP=N"),
         (["--rank", "mla"], "not OP=N"),
+        (["--rank", "mla=5-2"], "not OP=N"),
+        (["--rank", "mla=1-99999"], "ranks end at"),
+        (["--weight", "1.5"], "technical_weight"),
+        (["--aggregate", "max"], "aggregate"),
         (["--rank", "nsaa=1"], "did you mean 'nsa'?"),
         (["--rule", "xpu-oj"], "gives no points"),
         (["--device", "H20"], "has no device 'H20'"),
@@ -148,3 +153,32 @@ def test_several_devices_are_never_mixed(tmp_path):
     journal = s.write(tmp_path / "j" / "journal.jsonl", *records)
     done = score(journal)
     assert done.returncode == 2 and "records of 2 devices" in done.stderr
+
+
+def test_a_range_of_ranks_is_a_table_of_totals(journal):
+    done = score(journal, "--kernel", "portable", "--rank", "mla=1-3", "--rank", "moe=2", "--json")
+    found = {one["ranks"]["mla"]: one["points"] for one in json.loads(done.stdout)["totals"]}
+    assert found == pytest.approx({1: 0.6 * 80 + 9, 2: 0.6 * 78 + 9, 3: 0.6 * 76 + 9})
+
+
+def test_what_the_rule_leaves_open_can_be_decided_otherwise(journal):
+    more = ["--kernel", "portable", "--rank", "mla=1", "--json"]
+    document = json.loads(score(journal, *more, "--weight", "0.3").stdout)
+    assert document["totals"][0]["points"] == pytest.approx(0.3 * 80)
+
+
+def test_a_newer_time_under_another_rule_does_not_hide_the_rule_s(tmp_path):
+    later = [s.timed(case, 9.0, rule="xpu-oj", run="20990101-000000-aaaa") for case in MLA]
+    journal = s.write(tmp_path / "j" / "journal.jsonl", *all_timed("mla"), *later)
+    assert "yes (2.00x)" in score(journal, "--kernel", "portable").stdout
+
+
+def test_a_journal_of_mixed_schemas_is_refused_and_a_torn_line_is_not(journal):
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + whole[:200])
+    done = score(journal, "--kernel", "portable")
+    assert done.returncode == 0 and "damaged line" in done.stderr
+    line = whole.split(b"\n")[0].replace(b'"schema":1', b'"schema":2')
+    journal.write_bytes(whole + line + b"\n")
+    done = score(journal, "--kernel", "portable")
+    assert done.returncode == 2 and "mixes schemas" in done.stderr and not done.stdout

@@ -6,7 +6,7 @@ one whose `when` holds is used:
     {"when": {"rows_per_expert": {"max": 16}}, "use": {"block_m": 16, ...}}
 
 A condition is a number (equality) or an object with `min` and/or `max` (inclusive); an entry
-without `when` always holds and comes last.
+without `when` always holds and comes last. Entries that `mxbench tune` wrote have an `evidence`.
 """
 
 from __future__ import annotations
@@ -14,24 +14,34 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from . import dialect
 
+MINE = "MXBENCH_SCHEDULES"
 FOLDER = Path(__file__).parent / "schedules"
 
 _found: dict[tuple[Any, ...], dict[str, Any]] = {}
 _used: dict[str, dict[str, Any]] = {}
 _overrides: dict[str, dict[str, Any]] = {}
+_watched: list[tuple[str, dict[str, Any], dict[str, Any]]] | None = None
 
 
 @functools.cache
 def table(device_class: str) -> dict[str, list[dict[str, Any]]]:
-    """All schedules of a device class. KeyError-free: a missing file is a plain error."""
-    path = FOLDER / f"{device_class}.json"
-    return json.loads(path.read_text())["schedules"]
+    """All schedules of a device class. KeyError-free: a missing file is a plain error.
+
+    A file of the same name in the folder that MXBENCH_SCHEDULES names goes before, program by
+    program: schedules tuned by somebody who does not own this checkout.
+    """
+    found = json.loads((FOLDER / f"{device_class}.json").read_text())["schedules"]
+    mine = Path(os.environ.get(MINE, "")) / f"{device_class}.json"
+    if os.environ.get(MINE) and mine.is_file():
+        found |= json.loads(mine.read_text())["schedules"]
+    return found
 
 
 def _holds(when: dict[str, Any], shape: dict[str, Any]) -> bool:
@@ -66,6 +76,8 @@ def schedule(name: str, **shape: Any) -> dict[str, Any]:
         if chosen is None:
             chosen = _found[key] = lookup(dialect.current().schedules, name, shape)
     _used[name] = chosen
+    if _watched is not None:
+        _watched.append((name, shape, chosen))
     return chosen
 
 
@@ -79,6 +91,18 @@ def take_used() -> dict[str, dict[str, Any]]:
     used = dict(_used)
     _used.clear()
     return used
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[list[tuple[str, dict[str, Any], dict[str, Any]]]]:
+    """Inside, memos stay empty; yields every look-up: (program name, shape, schedule)."""
+    global _watched
+    _watched = []
+    try:
+        with dialect.trial():
+            yield _watched
+    finally:
+        _watched = None
 
 
 @contextlib.contextmanager

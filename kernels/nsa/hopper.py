@@ -4,7 +4,7 @@ import torch
 
 from ..common.dialect import current, memo, remember
 from ..common.schedule import schedule
-from . import _blocks, _dense, _rank, _selected, _union, _walk, portable
+from . import _blocks, _dense, _rank, _selected, _short, _union, _walk, portable
 from ._tile import LOG2E
 from .portable import DTYPES
 
@@ -15,7 +15,10 @@ _launches = memo()  # of `selected`, by shape
 
 
 def selected(q, k, v, block_indices, out, *, block_size, softmax_scale, causal):
-    """Tiles of queries walk the union of their blocks; tokens that share little go alone."""
+    """Tiles of queries walk the union of their blocks; tokens that share little go alone.
+
+    Where one small block is all that a token selects, several tokens share a CTA.
+    """
     # q, out: [B, T, HQ, D]   k, v: [B, T, H, D]   block_indices: [B, T, H, S]
     key = (q.shape, k.shape, block_indices.shape, q.dtype, block_size, causal)
     launch = _launches.get(key)
@@ -26,7 +29,12 @@ def selected(q, k, v, block_indices, out, *, block_size, softmax_scale, causal):
 
 def _selected_launch(q, k, blocks, block_size, causal):
     """What serves `selected` for tensors of these shapes: (q, k, v, blocks, out, scale)."""
-    if not _walks(q, k, blocks.shape[3], block_size):
+    count, dim = blocks.shape[3], q.shape[3]
+    if _few_keys(q, k, count, block_size):
+        static = {"dtype": DTYPES[q.dtype], "dim": dim, "block": block_size, "count": count}
+        use = schedule("nsa/hopper/short", dim=dim)
+        return _short.attend.get(**static, causal=causal, **use)
+    if not _walks(q, k, count, block_size):
         return portable.program(_selected.attend, q, k, blocks, block_size, causal)
     plan, union, left, like = _union_programs(q, k, blocks, block_size, causal, gated=False)
 
@@ -37,6 +45,17 @@ def _selected_launch(q, k, blocks, block_size, causal):
         left(q, k, v, blocks, size, out, scale)
 
     return launch
+
+
+def _few_keys(q, k, count, block_size):
+    """Whether _short.py serves: reading q and writing out is most of the work."""
+    return (
+        current().arch.startswith("sm_90")
+        and q.shape[2] == _short.HEADS * k.shape[2]
+        and q.shape[3] in (64, 128)
+        and count == 1
+        and block_size == 16
+    )
 
 
 def _walks(q, k, count, block_size):

@@ -11,15 +11,20 @@ from .. import __version__
 from ..errors import EXIT_INTERRUPTED, MxbenchError
 from .browse import env_command, list_command, show_command
 from .check import check_command
+from .compare import compare_command
 from .doctor import doctor_command
 from .export import export_command
 from .fuzz import fuzz_command
 from .imports import import_command
 from .judge import judge_command
 from .lint import lint_command
+from .new import new_command
 from .perf import perf_command
+from .rank import rank_command
 from .report import report_command
 from .score import score_command
+from .tune import tune_command
+from .watch import watch_command
 
 app = typer.Typer(
     name="mxbench",
@@ -39,6 +44,11 @@ app.command("export")(export_command)
 app.command("judge")(judge_command)
 app.command("import")(import_command)
 app.command("lint")(lint_command)
+app.command("rank")(rank_command)
+app.command("compare")(compare_command)
+app.command("tune")(tune_command)
+app.command("new")(new_command)
+app.command("watch")(watch_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
 app.command("env")(env_command)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,8 +14,12 @@ from . import options
 if TYPE_CHECKING:
     from ..points import Standing
     from ..record import Record
+    from ..report.journals import Source
     from ..rules import ContestRule
     from ..workspace import Workspace
+
+MOST_RANK = 1000
+"""Beyond the number of entrants of any contest."""
 
 
 def score_command(
@@ -24,7 +29,9 @@ def score_command(
     ] = None,
     rank: Annotated[
         list[str] | None,
-        typer.Option("--rank", metavar="OP=N", help="Suppose this rank; several if repeated."),
+        typer.Option(
+            "--rank", metavar="OP=N|OP=N-M", help="Suppose this rank or range; repeatable."
+        ),
     ] = None,
     kernel: Annotated[
         str | None,
@@ -36,6 +43,14 @@ def score_command(
     rule: Annotated[
         str | None, typer.Option("--rule", metavar="NAME", help="Default: the contest's.")
     ] = None,
+    weight: Annotated[
+        float | None,
+        typer.Option(help="Of the technical score, instead of the rule's (an example has 0.3)."),
+    ] = None,
+    aggregate: Annotated[
+        str | None,
+        typer.Option(metavar="mean|median", help="Over the cases, instead of as the rule says."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Points under a contest's rule: gates, function points, and what each rank would be worth.
@@ -45,43 +60,55 @@ def score_command(
     from .. import points, rules, workspace
 
     here = workspace.find()
-    law = rules.load(here, rule or rules.DEFAULT_RULE)
+    law = rules.changed(
+        rules.load(here, rule or rules.DEFAULT_RULE), aggregate=aggregate, technical_weight=weight
+    )
     if not law.scores:
         raise MxbenchError(f"rule {law.name} gives no points", "use a contest's rule")
     ranks = _ranks(rank or [], law)
-    records, timed, name = _records(here, journal, device)
+    records, timed, name = _records(here, law, journal, device)
     standings = [_standing(here, law, op, records, timed, kernel) for op in law.scores]
+    choices = points.choices(ranks)
     if json:
-        _print_json(law, standings, points.total(law, standings, ranks), name)
+        _print_json(law, standings, choices, name)
     else:
         from .. import view, view_score
 
-        for block in view_score.blocks(law, standings, ranks, name):
+        for block in view_score.blocks(law, standings, choices, name):
             view.console().print(block)
     if not all(one.through for one in standings):
         raise typer.Exit(EXIT_FAILED)
 
 
-def _ranks(given: list[str], rule: ContestRule) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _ranks(given: list[str], rule: ContestRule) -> dict[str, range]:
+    """`["nsa=3", "mla=1-5"]` as ranges of ranks by operator."""
+    found: dict[str, range] = {}
     for text in given:
         op, _, number = text.partition("=")
         if op not in rule.scores:
             raise MxbenchError(f"--rank {text!r}: no operator {op!r}", nearest(op, rule.scores))
-        if not number.isdigit() or int(number) < 1:
-            raise MxbenchError(f"--rank {text!r} is not OP=N with N from 1", f"like {op}=3")
-        found[op] = int(number)
+        first, dash, last = number.partition("-")
+        worst = last if dash else first
+        if not (first.isdigit() and worst.isdigit() and 1 <= int(first) <= int(worst)):
+            raise MxbenchError(
+                f"--rank {text!r} is not OP=N or OP=N-M with 1 <= N <= M",
+                f"like {op}=3 or {op}=1-5",
+            )
+        if int(worst) > MOST_RANK:
+            raise MxbenchError(f"--rank {text!r}: ranks end at {MOST_RANK}", "name a lower one")
+        found[op] = range(int(first), int(worst) + 1)
     return found
 
 
 def _records(
-    here: Workspace, journal: Path | None, device: str | None
+    here: Workspace, rule: ContestRule, journal: Path | None, device: str | None
 ) -> tuple[list[Record], list[Record], str]:
     """Of one GPU (or the only device there is) the newest record of each case and kernel, the
-    newest with a time, and the device's name."""
+    newest with a time under the rule, and the device's name."""
     from ..report import journals
 
     (source,) = journals.read([journal or here.state])
+    _refuse_mixed(source)
     timed = {r.device: r.target for r in source.records}
     gpus = [name for name, target in timed.items() if target != "cpu"] or list(timed)
     if device is None and len(gpus) > 1:
@@ -94,8 +121,22 @@ def _records(
     mine = [r for r in source.records if r.device == name]
     # Verdicts and times apart: a later check has no time, but its failure counts.
     verdicts, _ = journals.newest([mine], journals.case_key)
-    times, _ = journals.newest([[r for r in mine if r.timing]], journals.case_key)
+    times, _ = journals.newest(
+        [[r for r in mine if r.timing and r.rule == rule.name]], journals.case_key
+    )
     return verdicts, times, name
+
+
+def _refuse_mixed(source: Source) -> None:
+    """A line that a kill cut short is named and passed over; lines of another schema are not."""
+    other = [line for line in source.damaged if "$.schema" in line]
+    if other:
+        raise MxbenchError(
+            f"{source.path} mixes schemas: {other[0]} ({len(other)} such lines)",
+            "score the records of each mxbench with that mxbench",
+        )
+    for line in source.damaged:
+        print(f"note: {line}", file=sys.stderr)
 
 
 def _standing(
@@ -116,10 +157,14 @@ def _standing(
     return points.standing(rule, op, rule.scores[op], records, timed, name, len(cases))  # type: ignore[index]  # keys are operators
 
 
-def _print_json(rule: ContestRule, standings: list[Standing], total: Any, device: str) -> None:
+def _print_json(
+    rule: ContestRule, standings: list[Standing], choices: list[dict[str, int]], device: str
+) -> None:
     from dataclasses import asdict
 
     import msgspec
+
+    from .. import points
 
     document = {
         "schema": 1,
@@ -128,6 +173,7 @@ def _print_json(rule: ContestRule, standings: list[Standing], total: Any, device
         "operators": [
             {
                 **asdict(one),
+                "function": one.function,
                 "share": one.tally.share,
                 "enough_pass": one.enough_pass,
                 "faster": one.faster,
@@ -135,7 +181,9 @@ def _print_json(rule: ContestRule, standings: list[Standing], total: Any, device
             }
             for one in standings
         ],
-        "total": asdict(total),
+        "totals": [
+            {"ranks": ranks, **asdict(points.total(rule, standings, ranks))} for ranks in choices
+        ],
         "ambiguities": rule.ambiguities,
     }
     print(msgspec.json.encode(document).decode())

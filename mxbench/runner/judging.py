@@ -105,13 +105,13 @@ class Bench:
         except (Exception, SystemExit) as error:
             outcome = self._failed(error, kernel, clock.stage)
         finally:
-            self._free()
+            self.free()
         return _with(
             outcome,
             schedule=self.schedules.take_used(),
             seconds=clock.seconds,
             programs=self.dialect.compiled_count() - before,
-            poisoned=tampered or self._is_poisoned(),
+            poisoned=tampered or self.is_poisoned(),
         )
 
     def _judge(self, case: Case, kernel: Kernel, request: Judge, clock: _Clock) -> Outcome:
@@ -126,7 +126,7 @@ class Bench:
             returned = subject.bind(subject.inputs, subject.outputs)()
             hint = written.inspect(subject.outputs, memory, subject.inputs, returned)
             late.returned()
-            self._synchronize()
+            self.synchronize()
         with clock("golden"):
             self._require_untouched(subject)
             verdict = subject.judge(memory)
@@ -150,7 +150,7 @@ class Bench:
         )
 
     def _subject(self, case: Case, kernel: Kernel, precision: str) -> Subject:
-        self._free()
+        self.free()
         function = kernels.function(self._load(kernel), case.spec)
         if evidence := self._tampered.get(kernel.path):
             raise Fault(Status.INTEGRITY, f"importing it changed what judges it: {evidence}")
@@ -177,14 +177,14 @@ class Bench:
             return []
         spec, memory, device = subject.case.spec, subject.memory, self.device.torch_device
         mirror.flip(spec, subject.inputs)
-        self._synchronize()
+        self.synchronize()
         self.enter("kernel")  # the limit of one call
         with torch.no_grad():
             late = probing.LateWrites(self.fingerprint, memory)
             probing.queue_ahead(memory, device)
             subject.bind(subject.inputs, memory)()
             late.returned()
-            self._synchronize()
+            self.synchronize()
         self.enter("golden")
         late.settled()
         mirror.flip(spec, subject.inputs)
@@ -198,7 +198,7 @@ class Bench:
         """Fault unless every further call puts out the bits that the judged one did."""
         with torch.no_grad():
             call()  # probes have been there since
-            self._synchronize()
+            self.synchronize()
         first = {name: tensor.clone() for name, tensor in memory.items()}
         for number in range(1, repeats + 1):
             for tensor in memory.values():
@@ -206,7 +206,7 @@ class Bench:
             self.enter("kernel")  # the limit of one call holds for each
             with torch.no_grad():
                 call()
-                self._synchronize()
+                self.synchronize()
             for name, tensor in memory.items():
                 if reason := other_bits(first[name], tensor):
                     place = f"call {number + 1} put out other bits in {name}"
@@ -280,19 +280,19 @@ class Bench:
             return Outcome(status=status, reason=f"in mxbench's own {stage}: {reason}")
         return Outcome(status=faults.classify(error), reason=reason)
 
-    def _synchronize(self) -> None:
+    def synchronize(self) -> None:
         if self.device.torch_device == "cuda":
             torch.cuda.synchronize()
 
-    def _is_poisoned(self) -> bool:
+    def is_poisoned(self) -> bool:
         """Whether an earlier fault (an illegal access) makes every further call fail."""
         try:
-            self._synchronize()
+            self.synchronize()
         except RuntimeError:
             return True
         return False
 
-    def _free(self) -> None:
+    def free(self) -> None:
         gc.collect()
         if self.device.torch_device == "cuda":
             # A poisoned context refuses this as everything else; `judge` reports it.

@@ -24,6 +24,7 @@ from ..publicjudge.messages import (
     RunProblem,
 )
 from ..roofline import Rates
+from ..tuning.fit import Footprint
 from ..verdict import Errors, Status
 
 Stage = Literal[
@@ -31,6 +32,7 @@ Stage = Literal[
     "genTestCase", "baseline", "check", "submission",
 ]  # fmt: skip
 COMPILE_LIMIT = 300.0  # seconds; a broken compiler must not hang a run
+LEAST_BLOCKS = 6  # of a race; fewer give no interval worth the name
 OWN_LIMIT = 300.0  # seconds for mxbench's own parts, however short the kernel's limit is
 
 
@@ -119,6 +121,65 @@ class Measure(msgspec.Struct, frozen=True, tag=True):
     """To the worker: measure what the device reaches. Answered by Measured."""
 
 
+class Contender(msgspec.Struct, frozen=True, kw_only=True):
+    """Who takes part in a race: a kernel, maybe of another revision or with other schedules."""
+
+    kernel: KernelRef
+    folder: str
+    """The kernels folder that it belongs to."""
+    package: str
+    """Under which name that folder is imported: one name a folder, and a name for each copy."""
+    overrides: dict[str, dict[str, Any]] = {}
+    """Schedules by program name, instead of those of the folder's files."""
+
+
+class Heat(msgspec.Struct, frozen=True, kw_only=True):
+    """How contenders are timed against each other."""
+
+    blocks: int
+    """In each, everyone runs twice: in some order and then in the reverse one (ABBA)."""
+    slot_ms: float
+    """Milliseconds that a turn should last: short calls are repeated within it."""
+    seconds: float
+    """After these no further block begins, once there are LEAST_BLOCKS."""
+    mode: Literal["eager", "graph"] = "eager"
+
+
+class Race(msgspec.Struct, frozen=True, tag=True):
+    """To the worker: judge those not judged yet, then time them in turns. Answered by Raced."""
+
+    case: bytes
+    """`Case.encode()`."""
+    contenders: list[Contender]
+    heat: Heat | None
+    """None to judge only."""
+    timeout: float
+    """Seconds a contender's call may take."""
+
+
+class Survey(msgspec.Struct, frozen=True, tag=True):
+    """To a workshop: which schedules does a call look up? Answered by Surveyed."""
+
+    case: bytes
+    kernel: KernelRef
+
+
+class Probe(msgspec.Struct, frozen=True, tag=True):
+    """To a workshop: what will a call's programs need under other schedules? By Probed."""
+
+    case: bytes
+    kernel: KernelRef
+    overrides: dict[str, dict[str, Any]]
+
+
+class Build(msgspec.Struct, frozen=True, tag=True):
+    """To a workshop: compile a call's programs under other schedules. Answered by Built."""
+
+    case: bytes
+    kernel: KernelRef
+    overrides: dict[str, dict[str, Any]]
+
+
 class Hello(msgspec.Struct, frozen=True, tag=True):
     """From the worker: ready, on this device."""
 
@@ -176,6 +237,48 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The device's context is unusable; the worker exits after this message."""
 
 
+class Raced(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """From the worker: how a race went."""
+
+    outcomes: list[Outcome]
+    """Of each contender; times are taken only if all have passed."""
+    blocks: list[list[float]] = []
+    """Milliseconds a call, by block and contender."""
+    calls: int = 0
+    """Calls in a turn."""
+    mode: str = ""
+    """`eager`, `graph` or `cpu`."""
+    note: str = ""
+
+
+class Lookup(msgspec.Struct, frozen=True):
+    """A schedule that a call asked for."""
+
+    program: str
+    shape: dict[str, Any]
+    use: dict[str, Any]
+
+
+class Surveyed(msgspec.Struct, frozen=True, tag=True):
+    """From a workshop: the look-ups of a call, in order, or why there are none."""
+
+    lookups: list[Lookup] = []
+    problem: str = ""
+
+
+class Probed(msgspec.Struct, frozen=True, tag=True):
+    """From a workshop: footprints of a call's programs that differ from the default's."""
+
+    footprints: list[Footprint] = []
+    problem: str = ""
+
+
+class Built(msgspec.Struct, frozen=True, tag=True):
+    """From a workshop: compiled, or why not."""
+
+    problem: str = ""
+
+
 class Progress(msgspec.Struct, frozen=True, tag=True):
     """From a compiling process: it is through this many calls, and compiled this many programs."""
 
@@ -188,6 +291,10 @@ Message = (
     | Judge
     | Measure
     | Diagnose
+    | Race
+    | Survey
+    | Probe
+    | Build
     | Hello
     | Fault
     | Loaded
@@ -195,6 +302,10 @@ Message = (
     | Diagnosis
     | Entered
     | Outcome
+    | Raced
+    | Surveyed
+    | Probed
+    | Built
     | Progress
     | OpenProblem
     | ProblemOpened

@@ -42,6 +42,7 @@ from .protocol import (
     Measured,
     Message,
     Outcome,
+    Raced,
     Setup,
     Stage,
     stage_limit,
@@ -245,6 +246,12 @@ class Supervisor:
         """
         self._mark_log()
         self._send(Judge.of(case, kernel, precision, self.timeout, plan, repeats, probe))
+        answer = self._through_stages(kernel)
+        assert isinstance(answer, Outcome), answer
+        return answer
+
+    def _through_stages(self, kernel: Kernel) -> Outcome | Raced:
+        """The answer to a request that runs kernels in stages, or what became of the worker."""
         stage: Stage = "inputs"
         while True:
             limit = stage_limit(stage, self.timeout)
@@ -259,8 +266,9 @@ class Supervisor:
                 return _crashed(f"{death} after {seconds:.1f} s in stage {stage}", said)
             if isinstance(answer, Entered):
                 stage = answer.stage
-            elif isinstance(answer, Outcome):
-                if answer.poisoned:
+            elif isinstance(answer, Outcome | Raced):
+                outcomes = answer.outcomes if isinstance(answer, Raced) else [answer]
+                if any(outcome.poisoned for outcome in outcomes):
                     self.close()
                 return answer
 

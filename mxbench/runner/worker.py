@@ -18,6 +18,7 @@ from ..case import Case
 from ..device import DeviceInfo, detect
 from ..diagnosis import Diagnosis
 from ..errors import EXIT_ENVIRONMENT, MxbenchError
+from ..kernel import PACKAGE
 from . import protocol
 from .protocol import (
     Diagnose,
@@ -32,6 +33,7 @@ from .protocol import (
     OpenProblem,
     Outcome,
     ProblemOutcome,
+    Race,
     ReadProblem,
     RunProblem,
     Setup,
@@ -72,11 +74,11 @@ def _die_with(sentinel: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def use_target(kernels: Path, info: DeviceInfo) -> Any:
-    """Point the workspace's dialect at the device; returns the dialect module."""
+def use_target(kernels: Path, info: DeviceInfo, package: str = PACKAGE) -> Any:
+    """Point the dialect of a kernels folder at the device; returns the dialect module."""
     from .. import kernel
 
-    dialect = kernel.dialect(kernels)
+    dialect = kernel.dialect(kernels, package)
     dialect.use(dialect.Target(info.kind, info.arch, info.schedules, info.sms))
     return dialect
 
@@ -122,6 +124,7 @@ def _serve(pipe: Connection, kernels: Path, info: DeviceInfo) -> None:
 
     bench = Bench(kernels, info, enter)
     problems = ProblemBench(info, enter)
+    arena = None
     gc.freeze()  # torch's objects live as long as the process: collections need not walk them
     while True:
         request = protocol.receive(pipe)
@@ -135,6 +138,16 @@ def _serve(pipe: Connection, kernels: Path, info: DeviceInfo) -> None:
             protocol.send(pipe, problems.open(request))
         elif isinstance(request, ReadProblem):
             protocol.send(pipe, read_problem(request, info))
+        elif isinstance(request, Race):
+            from .arena import Arena
+
+            timeout = request.timeout
+            arena = arena or Arena(bench)
+            raced = arena.race(request)
+            faulthandler.cancel_dump_traceback_later()
+            protocol.send(pipe, raced)
+            if any(outcome.poisoned for outcome in raced.outcomes):
+                return
         elif isinstance(request, Judge | RunProblem):
             timeout = request.timeout
             if isinstance(request, Judge):

@@ -259,26 +259,30 @@ def meta(*shape: int, dtype=torch.float16) -> torch.Tensor:
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
-def ask_selected(seqlen: int, kv_heads: int, group: int, block_size: int) -> list[str]:
+def ask_selected(
+    seqlen: int, kv_heads: int, group: int, block_size: int, selected: int = 16
+) -> list[str]:
     """Names of the programs that hopper's `selected` asks for on sm_90a."""
     q = meta(1, seqlen, kv_heads * group, 128)
     k = meta(1, seqlen, kv_heads, 128)
-    blocks = meta(1, seqlen, kv_heads, 16, dtype=torch.int32)
+    blocks = meta(1, seqlen, kv_heads, selected, dtype=torch.int32)
     with DIALECT.collect() as asked:
         MODULES["hopper"].selected(
             q, k, k, blocks, q, block_size=block_size, softmax_scale=0.1, causal=True
         )
-    return [program.name.rsplit(".", 1)[1] for program, _ in asked]
+    return [".".join(program.name.split(".")[-2:]) for program, _ in asked]
 
 
 def test_hopper_walks_unions_only_where_they_repay_a_plan():
     DIALECT.use(DIALECT.SM90)
-    assert ask_selected(8192, 1, 16, 64) == ["plan", "union", "attend_left"]
-    assert ask_selected(1024, 1, 16, 64) == ["attend"]  # few queries: one launch
-    assert ask_selected(8192, 1, 8, 64) == ["attend"]  # few rows a query
-    assert ask_selected(8192, 1, 16, 16) == ["attend"]  # small blocks
+    assert ask_selected(8192, 1, 16, 64) == ["_union.plan", "_walk.union", "_selected.attend_left"]
+    assert ask_selected(1024, 1, 16, 64) == ["_selected.attend"]  # few queries: one launch
+    assert ask_selected(8192, 1, 8, 64) == ["_selected.attend"]  # few rows a query
+    assert ask_selected(8192, 1, 16, 16) == ["_selected.attend"]  # small blocks
+    assert ask_selected(64, 2, 16, 16, selected=1) == ["_short.attend"]  # one of them
+    assert ask_selected(64, 2, 8, 16, selected=1) == ["_selected.attend"]
     DIALECT.use(DIALECT.SM80)
-    assert ask_selected(8192, 1, 16, 64) == ["attend"]
+    assert ask_selected(8192, 1, 16, 64) == ["_selected.attend"]
 
 
 def test_hopper_programs_compile_without_spills(tmp_path):
@@ -292,6 +296,9 @@ def test_hopper_programs_compile_without_spills(tmp_path):
     with DIALECT.collect() as asked:
         MODULES["hopper"].full(
             q, k, k, gate, gate, gate, q, chosen, **vars(sizes), softmax_scale=0.1
+        )
+        MODULES["hopper"].selected(
+            q, k, k, chosen[..., :1], q, block_size=16, softmax_scale=0.1, causal=True
         )
     for number, (program, static) in enumerate(asked):
         lowered = program.lower(DIALECT.SM90, **static)

@@ -138,16 +138,32 @@ PHRASES = {
 
 AMBIGUITIES = {
     "the weight of the technical score is 0.6 in the table but 0.3 in one NSA example; "
-    "0.6 is used": ("技术分权重在表中为 0.6，而 NSA 的一个算例写作 0.3；此处取 0.6"),
-    "99 % is both a gate and a pro-rated score; both are applied": (
-        "99 % 既是门槛又用于按比例计分；两者都执行"
+    "0.6 is used (score --weight)": (
+        "技术分权重在表中为 0.6，而 NSA 的一个算例写作 0.3；此处取 0.6（score --weight 可改）"
     ),
-    "the aggregation over cases is not stated; the mean over cases is used, "
-    "and every case is shown": ("未说明如何在用例间聚合；此处取各用例的平均，并列出每个用例"),
+    "99 % is both a gate and a pro-rated score; both are applied (pass_rate in a rule file of your "
+    "own, --rule)": (
+        "99 % 既是门槛又用于按比例计分；两者都执行（可用 --rule 另给规则文件，改其 pass_rate）"
+    ),
+    "the aggregation over cases is not stated; the mean over cases is used, and every case is "
+    "shown (--aggregate)": (
+        "未说明如何在用例间聚合；此处取各用例的平均，并列出每个用例（--aggregate 可改）"
+    ),
     "the clock is not stated; device events around the whole loop are used, checked against the "
-    "host clock": "未说明用何种时钟；此处用设备事件包住整个循环，并与主机时钟核对",
-    "the 64K NSA shape is not stated; the performance suite holds a grid of shapes": (
-        "未说明 NSA 在 64K 长度下的形状；performance 用例集给出一组形状"
+    "host clock (perf records both)": (
+        "未说明用何种时钟；此处用设备事件包住整个循环，并与主机时钟核对（perf 两者都记录）"
+    ),
+    "the 64K NSA shape is not stated; the performance suite holds a grid of shapes "
+    "(rank --suite)": (
+        "未说明 NSA 在 64K 长度下的形状；performance 用例集给出一组形状（rank --suite 可改）"
+    ),
+    "whose times are compared with the sample's is not stated; the ranked cases' are, by their "
+    "mean (rank --suite)": (
+        "未说明拿哪些用例的时间与样例相比；此处取参与排名的用例的平均（rank --suite 可改）"
+    ),
+    "ties are not stated; equal means share the better rank, and the next one is left out "
+    "(rank --ties)": (
+        "未说明并列如何处理；此处平均相等者同取较优名次，其后名次空出（rank --ties 可改）"
     ),
     "some cases are repeated once, so their mean has no spread": (
         "部分用例只重复一次，其平均值没有离散度"
