@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from .grade import Grade
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to time."""
@@ -53,5 +55,11 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Host time until the call returns."""
     first_call: float | None = None
     """The first call of the process on these shapes, compiled programs loaded."""
+    grade: Grade | None = None
+    """How far it can be trusted; absent in old records."""
+    rotated: int | None = None
+    """Sets of inputs that the timed calls took in turn."""
+    verified: int | None = None
+    """Timed calls whose outputs were judged, chosen when they were done."""
     samples: list[float] = []
     notes: list[str] = []

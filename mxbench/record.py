@@ -85,6 +85,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of the golden."""
     repeats: int = 0
     """Further calls that had to put out the same bits."""
+    probes: list[str] = []
+    """What a second call, on other numbers, tested; absent where there was none."""
     seconds: dict[str, float] = {}
     """Wall time of each stage: inputs, compile, kernel (one call), golden."""
     judged: Judged | None = None

@@ -19,6 +19,7 @@ from .plan import AUTO, Request, default_suite, make_steps, with_baseline
 from .record import Journal, Record, case_fields, read_journal, scrub
 from .roofline import Bound, Rates
 from .rules import ContestRule
+from .runner import sanitizer
 from .runner.ahead import compile_ahead
 from .runner.limits import default_timeout, reason_to_skip
 from .runner.protocol import Outcome
@@ -66,6 +67,8 @@ class Settings:
     precision: str = "fp32"
     repeats: int = 0
     """Further calls of each passed case that must put out the same bits."""
+    sanitize: bool = False
+    """Run each passed case again under compute-sanitizer."""
     fail_fast: bool = False
     smallest_first: bool = False
     """Not in the suite's order: a mistake then shows in the first seconds."""
@@ -120,6 +123,8 @@ class Session:
         with self._supervisor() as supervisor:
             meter.phase("starting", 1)
             self.device = device = supervisor.start()
+            if self.settings.sanitize:
+                sanitizer.require_nvidia(device)
             self._measured = roofline.load_measured(self.workspace.state, device.name)
             for note in supervisor.notes:
                 meter.note(f"note: {note}")
@@ -137,6 +142,8 @@ class Session:
 
     def _check_early(self) -> None:
         """Find what is wrong before the seconds that starting a worker takes."""
+        if self.settings.sanitize:
+            sanitizer.find()
         Journal(self.state).close()
         (self.state / "runs").mkdir(exist_ok=True)
         target = self.settings.target
@@ -170,6 +177,8 @@ class Session:
         decisive = [device.kind, device.name, device.env, timeout, self.settings.precision]
         if self.settings.repeats:
             decisive.append(self.settings.repeats)
+        if self.settings.sanitize:
+            decisive.append("sanitize")
         if timing is not None:
             decisive += [timing.rule, timing.mode, timing.extras, timing.budget]
         plan = runs.plan_hash(self.steps, {"settings": msgspec.to_builtins(decisive)})
@@ -214,6 +223,9 @@ class Session:
                 outcome = supervisor.judge(
                     step.case, step.kernel, settings.precision, plan, settings.repeats
                 )
+                if settings.sanitize and outcome.status is Status.PASSED:
+                    folder = self.workspace.kernels
+                    outcome = sanitizer.confirm(outcome, step.case, step.kernel, folder)
             longest = max(longest, time.monotonic() - started)
             self._loaded += outcome.programs
             record = self._record(step, outcome)
@@ -275,6 +287,7 @@ class Session:
             reason=scrub(outcome.reason),
             precision=self.settings.precision,
             repeats=self.settings.repeats,
+            probes=outcome.probes,
             seconds=outcome.seconds,
         )
 

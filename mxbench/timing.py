@@ -10,21 +10,106 @@ import itertools
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 
+from .grade import Conditions, excess, grade
 from .measurement import Plan, Timing
 from .stats import Spread, covered, spread
 
 Call = Callable[[], object]
+
+TRIES = 2  # times that an unstable measurement is made in all
+PAUSE = 0.1  # seconds between the two
 
 HOST_AND_EVENTS_AGREE = 0.1
 """Relative difference of host clock and events over the headline loop that is worth a note..."""
 HOST_SLACK_MS = 0.1
 """...beyond what one synchronisation costs."""
 
+WORK_UNSEEN = 0.5
+"""Share of the headline by which the host's clock may exceed events..."""
+WORK_UNSEEN_MS = 5.0
+"""...or this much over the whole loop, before the events have missed work."""
+
 KEPT_SAMPLES = 1000
+
+
+class Calls(Protocol):
+    """What is timed: the same call on several inputs and outputs (see runner/rounds.py)."""
+
+    @property
+    def one(self) -> Call:
+        """The call on the caller's own tensors."""
+
+    def take(self, count: int) -> list[Call]:
+        """Calls for one loop."""
+
+    def poison(self) -> None:
+        """Overwrite all outputs."""
+
+    def verify(self, done: int, what: str = "timed call") -> None:
+        """Judge some of the loop's calls; raises if one is wrong."""
+
+    def verify_plain(self, what: str) -> None:
+        """Judge what calls of `one` left; raises if it is wrong."""
+
+    def fault_of_plain(self) -> str:
+        """What is wrong with what calls of `one` left; empty if nothing is."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether judging takes a good part of a second."""
+
+
+@dataclass(frozen=True)
+class Same:
+    """Calls that are one and the same; what they put out is looked after elsewhere."""
+
+    one: Call
+    is_large: bool = False
+
+    def take(self, count: int) -> list[Call]:
+        return [self.one] * count
+
+    def poison(self) -> None:
+        pass
+
+    def verify(self, done: int, what: str = "timed call") -> None:
+        pass
+
+    def verify_plain(self, what: str) -> None:
+        pass
+
+    def fault_of_plain(self) -> str:
+        return ""
+
+
+class WorkUnseen(Exception):
+    """The device worked on where the events of the caller's stream do not see it."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Tells what the driver saw: `before` a measurement, and the conditions since."""
+
+    before: Callable[[], Any]
+    since: Callable[[Any], Conditions]
+
+
+UNWATCHED = Watch(lambda: None, lambda _: Conditions())
+
+
+@dataclass(frozen=True)
+class _Try:
+    """One measurement of the headline and its spread."""
+
+    mean: float
+    host: float
+    samples: list[float]
+    conditions: Conditions
 
 
 def _rounded(value: float) -> float:
@@ -56,9 +141,14 @@ class NotCapturable(Exception):
 
 
 def time_gpu(
-    call: Call, plan: Plan, l2_bytes: int, first_call: float, rotated: Callable[[], list[Call]]
+    calls: Calls,
+    plan: Plan,
+    l2_bytes: int,
+    first_call: float,
+    rotated: Callable[[], list[Call]],
+    watch: Watch = UNWATCHED,
 ) -> Timing:
-    """All figures of `plan` for `call`, on the current device and stream.
+    """All figures of `plan`, on the current device and stream.
 
     Args:
         l2_bytes: size of the L2, to flush it.
@@ -68,18 +158,20 @@ def time_gpu(
 
     Raises:
         NotCapturable: mode `graph`, and the call cannot be captured.
+        WorkUnseen: the host's clock says that the device did more than the events tell.
     """
+    call = calls.one
     timed = call if plan.mode == "eager" else capture(call)
-    _warm_up(timed, plan.warmup)
-    mean, host = _back_to_back(timed, plan.repeat)
+    most = TRIES if plan.extras else 1
+    kept, tries = _steadiest(lambda: _try_gpu(calls, timed, plan, watch), PAUSE, most)
     notes = []
-    if abs(host - mean) > HOST_AND_EVENTS_AGREE * mean + HOST_SLACK_MS / plan.repeat:
-        notes.append(f"host clock {host:.4g} ms and events {mean:.4g} ms disagree")
-    fields = spread_fields(_per_call(timed, plan.repeat))
+    if abs(kept.host - kept.mean) > HOST_AND_EVENTS_AGREE * kept.mean + HOST_SLACK_MS / plan.repeat:
+        notes.append(f"host clock {kept.host:.4g} ms and events {kept.mean:.4g} ms disagree")
+    fields = spread_fields(kept.samples)
     fields["launch"] = _rounded(_launch(timed, plan.repeat))
     if plan.extras:
         if plan.mode == "eager":
-            fields |= _graph_fields(call, plan)
+            fields |= _graph_fields(calls, plan)
         fields |= _kernel_only_fields(timed, min(plan.repeat, 20))
         turns = [timed, *(c if plan.mode == "eager" else capture(c) for c in rotated())]
         if len(turns) == 1:
@@ -89,12 +181,53 @@ def time_gpu(
         mode=plan.mode,
         warmup=plan.warmup,
         repeat=plan.repeat,
-        mean=_rounded(mean),
-        host=_rounded(host),
+        mean=_rounded(kept.mean),
+        host=_rounded(kept.host),
         first_call=_rounded(first_call),
+        grade=grade(kept.samples, kept.conditions, tries),
         notes=notes,
         **fields,
     )
+
+
+def _steadiest(measure: Callable[[], _Try], pause: float, most: int = TRIES) -> tuple[_Try, int]:
+    """The first steady measurement of a few, else the steadiest; and how many were made.
+
+    Never the fastest: which one is kept must not depend on the result.
+    """
+    made: list[_Try] = []
+    while len(made) < most:
+        if made:
+            time.sleep(pause)
+        made.append(measure())
+        # A limit in force is why the clock falls; again it would only begin on a hot device.
+        if excess(made[-1].samples) <= 1 or made[-1].conditions.limited:
+            return made[-1], len(made)
+    return min(made, key=lambda one: excess(one.samples)), len(made)
+
+
+def _try_gpu(calls: Calls, timed: Call, plan: Plan, watch: Watch) -> _Try:
+    """Warm-up, headline loop with a sample of its outputs verified, then the per-call loop."""
+    before = watch.before()
+    loop = calls.take(plan.repeat) if plan.mode == "eager" else [timed] * plan.repeat
+    for i in range(plan.warmup):
+        loop[i % len(loop)]()
+    torch.cuda.synchronize()
+    calls.poison()
+    mean, host = _back_to_back(loop)
+    if (host - mean) * len(loop) > max(WORK_UNSEEN * mean * len(loop), WORK_UNSEEN_MS):
+        mean, host = _back_to_back(loop)  # the host itself may have been held up
+        if (host - mean) * len(loop) > max(WORK_UNSEEN * mean * len(loop), WORK_UNSEEN_MS):
+            raise WorkUnseen(
+                f"events on the caller's stream saw {mean:.4g} ms a call, the host's clock "
+                f"{host:.4g} ms until the device was idle: the work goes on elsewhere"
+            )
+    if plan.mode == "eager":
+        calls.verify(len(loop))
+    else:
+        calls.verify_plain("replays of a CUDA graph")
+    samples = _per_call(loop)
+    return _Try(mean, host, samples, watch.since(before))
 
 
 def _warm_up(call: Call, count: int) -> None:
@@ -107,26 +240,26 @@ def _events(count: int) -> list[torch.cuda.Event]:
     return [torch.cuda.Event(enable_timing=True) for _ in range(count)]
 
 
-def _back_to_back(call: Call, repeat: int) -> tuple[float, float]:
+def _back_to_back(calls: Sequence[Call]) -> tuple[float, float]:
     """(by events, by the host's clock) milliseconds a call."""
     begin, end = _events(2)
     torch.cuda.synchronize()
     clock = time.perf_counter()
     begin.record()
-    for _ in range(repeat):
+    for call in calls:
         call()
     end.record()
     torch.cuda.synchronize()
     host = (time.perf_counter() - clock) * 1e3
-    return begin.elapsed_time(end) / repeat, host / repeat
+    return begin.elapsed_time(end) / len(calls), host / len(calls)
 
 
-def _per_call(call: Call, repeat: int) -> list[float]:
+def _per_call(calls: Sequence[Call]) -> list[float]:
     """Milliseconds of each call, an event on either side."""
-    marks = _events(repeat + 1)
+    marks = _events(len(calls) + 1)
     torch.cuda.synchronize()
     marks[0].record()
-    for mark in marks[1:]:
+    for call, mark in zip(calls, marks[1:], strict=True):
         call()
         mark.record()
     torch.cuda.synchronize()
@@ -157,14 +290,20 @@ def capture(call: Call) -> Call:
     return graph.replay
 
 
-def _graph_fields(call: Call, plan: Plan) -> dict[str, Any]:
-    """Mean of CUDA-graph replays, or why there is none."""
+def _graph_fields(calls: Calls, plan: Plan) -> dict[str, Any]:
+    """Mean of CUDA-graph replays, or why there is none; their last result is judged.
+
+    A wrong one costs this figure alone: the headline is of other calls.
+    """
     try:
-        replay = capture(call)
+        replay = capture(calls.one)
     except NotCapturable as error:
         return {"graph_note": str(error)}
     _warm_up(replay, plan.warmup)
-    mean, _ = _back_to_back(replay, plan.repeat)
+    calls.poison()
+    mean, _ = _back_to_back([replay] * plan.repeat)
+    if not calls.is_large and (fault := calls.fault_of_plain()):
+        return {"graph_note": f"replays put out something else: {fault}"}
     return {"graph": _rounded(mean)}
 
 
@@ -213,31 +352,52 @@ def _cold_l2(turns: list[Call], repeat: int, l2_bytes: int) -> float:
 # --- CPU ----------------------------------------------------------------------------------------
 
 
-def time_cpu(call: Call, plan: Plan, first_call: float) -> Timing:
+def time_cpu(calls: Calls, plan: Plan, first_call: float) -> Timing:
     """As many of the asked calls as fit the budget, at least one, by the host's clock.
 
-    The first call has already run (it was verified), so its time tells what fits.
+    The first call has already run (it was verified), so its time tells what fits. An unstable
+    measurement is repeated while the budget lasts.
     """
     budget = plan.budget if plan.budget is not None else float("inf")
     begin = time.perf_counter()
+    once = _try_cpu(calls, plan, first_call, budget)
+    spent = time.perf_counter() - begin
+    kept, tries = once, 1
+    if excess(once.samples) > 1:
+        more = int(min(TRIES - 1, (budget - spent) // max(spent, 1e-9)))
+        first = iter([once])
+        kept, tries = _steadiest(
+            lambda: next(first, None) or _try_cpu(calls, plan, first_call, budget), 0.0, 1 + more
+        )
+    fields = spread_fields(kept.samples)
+    return Timing(
+        mode="cpu",
+        warmup=plan.warmup,
+        repeat=len(kept.samples),
+        asked=plan.repeat,
+        mean=fields["per_call_mean"],
+        first_call=_rounded(first_call),
+        grade=grade(kept.samples, kept.conditions, tries),
+        **fields,
+    )
+
+
+def _try_cpu(calls: Calls, plan: Plan, first_call: float, budget: float) -> _Try:
+    """Warm-up if there is time for it, then the loop with a sample of its outputs verified."""
+    begin = time.perf_counter()
+    loop = calls.take(plan.repeat)
     if first_call / 1e3 * (plan.warmup + plan.repeat) <= budget:
-        for _ in range(plan.warmup):
-            call()
+        for i in range(plan.warmup):
+            loop[i % len(loop)]()
+    calls.poison()
     samples: list[float] = []
-    while len(samples) < plan.repeat:
+    for call in loop:
         start = time.perf_counter()
         call()
         samples.append((time.perf_counter() - start) * 1e3)
         spent = time.perf_counter() - begin
         if spent + samples[-1] / 1e3 > budget:
             break
-    fields = spread_fields(samples)
-    return Timing(
-        mode="cpu",
-        warmup=plan.warmup,
-        repeat=len(samples),
-        asked=plan.repeat,
-        mean=fields["per_call_mean"],
-        first_call=_rounded(first_call),
-        **fields,
-    )
+    calls.verify(len(samples))
+    mean = sum(samples) / len(samples)
+    return _Try(mean, mean, samples, Conditions())

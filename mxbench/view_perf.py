@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -15,6 +16,7 @@ from .view import plain_table
 
 _COLUMNS = (
     "mean ms",
+    "grade",
     "± 95 %",
     "p10..p90",
     "graph",
@@ -60,7 +62,17 @@ def timing_table(records: Sequence[Record], title: str, baseline: str | None) ->
     on_cpu = any(r.target == "cpu" for r in records)
     columns = ["case", "kernel", *_COLUMNS, "share", "limit"]
     if on_cpu:
-        columns = ["case", "kernel", "mean ms", "± 95 %", "p10..p90", "rate", "runs", "note"]
+        columns = [
+            "case",
+            "kernel",
+            "mean ms",
+            "grade",
+            "± 95 %",
+            "p10..p90",
+            "rate",
+            "runs",
+            "note",
+        ]
     if baseline:
         columns.append("speed-up")
     table = plain_table(*columns, title=title, numbers=_NUMBERS)
@@ -70,7 +82,9 @@ def timing_table(records: Sequence[Record], title: str, baseline: str | None) ->
             cells = _cells(record)
             ratio = ratios.get((record.id, record.kernel))
             cells["speed-up"] = "" if ratio is None else f"{ratio:.2f}x"
-            table.add_row(*(Text(cells[column]) for column in columns))
+            unstable = record.timing.grade is not None and record.timing.grade.unstable
+            style = "yellow" if unstable else ""
+            table.add_row(*(Text(cells[column], style) for column in columns))
     return table
 
 
@@ -84,6 +98,7 @@ def _cells(record: Record) -> dict[str, str]:
         "case": record.case,
         "kernel": record.kernel,
         "mean ms": milliseconds(t.mean),
+        "grade": "" if t.grade is None else t.grade.letter + ("!" if t.grade.unstable else ""),
         "± 95 %": "" if half is None else f"{half:.2g}",
         "p10..p90": spread,
         "graph": milliseconds(t.mean if t.mode == "graph" else t.graph),
@@ -128,6 +143,7 @@ def protocol(records: Sequence[Record], rule: ContestRule, device: DeviceInfo) -
         lines.append(
             "no bound: this device has no profile; `mxbench env --measure` measures its peaks"
         )
+    lines += _grades(records)
     notes = dict.fromkeys(
         f"{r.case} [{r.kernel}]: {note}"
         for r in records
@@ -136,3 +152,35 @@ def protocol(records: Sequence[Record], rule: ContestRule, device: DeviceInfo) -
         if note
     )
     return Text("\n".join([*lines, *notes]))
+
+
+def _grades(records: Sequence[Record]) -> list[str]:
+    """What the grades mean, why timings are unstable, and how the inputs were rotated."""
+    timed = [(r, r.timing) for r in records if r.timing]
+    graded = [(r, t.grade) for r, t in timed if t.grade]
+    lines = []
+    if graded:
+        lines.append("grade: A steady, B steady with a reservation, C! unstable, measured again")
+    for letter in "CB":
+        reasons: dict[str, list[str]] = {}
+        for record, grade in graded:
+            if grade.letter == letter:
+                reasons.setdefault(_alike(grade.reasons), []).append(
+                    f"{record.case} [{record.kernel}]: {', '.join(grade.reasons)} "
+                    f"(measured {grade.tries} times)"
+                )
+        for same in reasons.values():
+            more = f" and {len(same) - 1} more like it" if len(same) > 1 else ""
+            lines.append(f"grade {letter}: {same[0]}{more}")
+    one_set = sum(t.rotated == 1 for _, t in timed)
+    if one_set:
+        lines.append(
+            f"{one_set} of {len(timed)} timed on one set of inputs, not two in turn: "
+            "a second one would not stay in the L2 as the first does, or does not fit"
+        )
+    return lines
+
+
+def _alike(reasons: Sequence[str]) -> str:
+    """Reasons without their figures."""
+    return re.sub(r"[-+\d.]+", "#", " ".join(reasons))

@@ -14,6 +14,7 @@ from .check import check_command
 from .compare import compare_command
 from .doctor import doctor_command
 from .export import export_command
+from .fuzz import fuzz_command
 from .imports import import_command
 from .judge import judge_command
 from .lint import lint_command
@@ -37,6 +38,7 @@ app.command("check")(check_command)
 app.command("perf")(perf_command)
 app.command("report")(report_command)
 app.command("doctor")(doctor_command)
+app.command("fuzz")(fuzz_command)
 app.command("score")(score_command)
 app.command("export")(export_command)
 app.command("judge")(judge_command)

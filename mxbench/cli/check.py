@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import MxbenchError
+from ..errors import EXIT_ENVIRONMENT, MxbenchError
 from . import options
 from .running import build_request, reproduce_command, run_session, tallies
 
@@ -38,6 +38,14 @@ def check_command(
         int,
         typer.Option(metavar="N", help="Call again N times: the output must be equal bit for bit."),
     ] = 0,
+    sanitize: Annotated[
+        bool,
+        typer.Option(
+            "--sanitize",
+            help="Run each passed case again under compute-sanitizer, memcheck and racecheck. "
+            "Takes a minute or so a case: choose with --case.",
+        ),
+    ] = False,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first case that fails.")
     ] = False,
@@ -57,6 +65,10 @@ def check_command(
 
     if precision not in PRECISIONS:
         raise MxbenchError(f"unknown precision {precision!r}", "use fp32 or fp64")
+    if sanitize and target == "cpu":
+        raise MxbenchError(
+            "--sanitize needs an NVIDIA GPU, not --target cpu", exit_code=EXIT_ENVIRONMENT
+        )
     if repeat_check < 0:
         raise MxbenchError(f"--repeat-check must not be negative, it is {repeat_check}")
     request = build_request(op, suite, case, contract, kernel, seed, seqlen, batch, tokens, set_)
@@ -65,6 +77,7 @@ def check_command(
         timeout=options.check_timeout(timeout),
         precision=precision,
         repeats=repeat_check,
+        sanitize=sanitize,
         fail_fast=fail_fast,
         fresh=fresh,
     )

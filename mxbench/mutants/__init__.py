@@ -6,7 +6,9 @@ mistake; `honest` is the opposite, a right result with the rounding that half pr
 
 from __future__ import annotations
 
+import functools
 import importlib
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,8 @@ import torch
 from .. import reference
 from ..case import Case
 from . import outputs as common
+
+MOST_SPLITS = 4  # parts of a sum in right results
 
 Outputs = dict[str, torch.Tensor]
 
@@ -70,11 +74,22 @@ def honest(found: Subject, seed: int) -> torch.Tensor:
 
     The factors of the second matrix product (weights of the softmax, inner rows of an expert) are
     rounded to half precision by every real kernel, each in its own order of things. Here each of
-    that product's terms is off by an independent rounding error, which is at least as much.
+    that product's terms is off by an independent rounding error, which is at least as much. The
+    terms are summed whole, or in up to MOST_SPLITS parts of uneven size, in any order; every other
+    time the parts are rounded to half precision before they are put together.
     """
     dtype = getattr(torch, found.case.dtype)
     source = torch.Generator(device=found.golden.device).manual_seed(seed)
-    return _module(found.case).blurred(found, dtype, source).to(dtype)
+    draw = random.Random(seed)
+    cuts = sorted(draw.random() for _ in range(seed % MOST_SPLITS))
+    blurring = functools.partial(common.blur, dtype=dtype, source=source)
+    parts = list(_module(found.case).parts(found, cuts, blurring))
+    draw.shuffle(parts)
+    rounded = len(parts) > 1 and seed % (2 * MOST_SPLITS) >= MOST_SPLITS
+    total = torch.zeros_like(found.golden)
+    for part in parts:
+        total += part.to(dtype) if rounded else part
+    return total.to(dtype)
 
 
 def _module(case: Case) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from ..case import Case
 from ..ops.mla import PE_DIM, QK_DIM, V_DIM, PagedParams
 from ..reference.draw import full_precision
 from ..reference.mla import attend
-from .outputs import Mistake, accumulated, blur
+from .outputs import Change, Mistake, accumulated, as_it_is, bounds, even_cuts
 
 if TYPE_CHECKING:
     from . import Subject
@@ -94,7 +94,7 @@ def mistakes(found: Subject) -> Iterator[Mistake]:
     p = found.case.params
     if isinstance(p, PagedParams) and p.causal and p.q_len > 1:
         yield "causal mask one too wide", lambda: _evaluate(found, lambda s: _keys(s, more=1))
-    yield "bf16 accumulation", lambda: accumulated(_partial_sums(found))
+    yield "bf16 accumulation", lambda: accumulated(parts(found, even_cuts(PARTS), as_it_is))
 
 
 def _without_rotary(s: _Sequence) -> Any:
@@ -103,22 +103,20 @@ def _without_rotary(s: _Sequence) -> Any:
     return k, k[:, :V_DIM], s.seen
 
 
-def _partial_sums(found: Subject) -> Iterator[torch.Tensor]:
-    """Terms of `out` from one part of the keys after the other, under the weights of all."""
+def parts(found: Subject, cuts: Sequence[float], change: Change) -> Iterator[torch.Tensor]:
+    """Terms of `out` from one part of the keys after the other, under the weights of all.
+
+    cuts: where the parts end, as shares of a sequence's keys; change: of the values.
+    """
 
     def only(part: int) -> Any:
-        def change(s: _Sequence) -> Any:
-            v = torch.zeros_like(s.k[:, :V_DIM])
-            here = slice(part * len(s.k) // PARTS, (part + 1) * len(s.k) // PARTS)
-            v[here] = s.k[here, :V_DIM]
+        def values(s: _Sequence) -> Any:
+            v = torch.zeros_like(s.k[:, :V_DIM], dtype=torch.float32)
+            here = list(bounds(cuts, len(s.k)))[part]
+            v[here] = change(s.k[here, :V_DIM])
             return s.k, v, s.seen
 
-        return change
+        return values
 
-    for part in range(PARTS):
+    for part in range(len(cuts) + 1):
         yield _evaluate(found, only(part))
-
-
-def blurred(found: Subject, dtype: torch.dtype, source: torch.Generator) -> torch.Tensor:
-    """`out` with every term of weights @ V off by a rounding error."""
-    return _evaluate(found, lambda s: (s.k, blur(s.k[:, :V_DIM], dtype, source), s.seen))

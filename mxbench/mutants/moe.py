@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +11,7 @@ from ..case import Case
 from ..ops.moe import LayerParams, RoutedParams
 from ..reference.draw import full_precision
 from ..reference.moe_routing import router_probs
-from .outputs import Mistake, accumulated, blur
+from .outputs import Change, Mistake, accumulated, as_it_is, bounds, even_cuts
 
 if TYPE_CHECKING:
     from . import Subject
@@ -27,7 +27,7 @@ def mistakes(found: Subject) -> Iterator[Mistake]:
     """Mistakes of the experts' products, then of the routing."""
     x = found.inputs
     yield "gate and up mistaken", lambda: found.golden_of(gate_w=x["up_w"], up_w=x["gate_w"])
-    yield "bf16 accumulation", lambda: accumulated(_partial_sums(found))
+    yield "bf16 accumulation", lambda: accumulated(parts(found, even_cuts(PARTS), as_it_is))
     if isinstance(found.case.params, RoutedParams):
         yield from _of_routed(found)
     else:
@@ -107,22 +107,13 @@ def _chosen_weight(found: Subject) -> torch.Tensor:
     return probs.topk(found.inputs["top_k"]).values.sum(-1, keepdim=True)
 
 
-def _partial_sums(found: Subject) -> Iterator[torch.Tensor]:
-    """Terms of `out` from one part of the inner dimension after the other."""
-    down = found.inputs["down_w"]  # [E, H, I]
-    inner = down.shape[-1]
-    for part in range(min(PARTS, inner)):
-        only = torch.zeros_like(down)
-        here = slice(part * inner // PARTS, (part + 1) * inner // PARTS)
-        only[..., here] = down[..., here]
-        yield found.golden_of(down_w=only)
+def parts(found: Subject, cuts: Sequence[float], change: Change) -> Iterator[torch.Tensor]:
+    """Terms of `out` from one part of the inner dimension after the other.
 
-
-def blurred(found: Subject, dtype: torch.dtype, source: torch.Generator) -> torch.Tensor:
-    """`out` with every term of the down product off by a rounding error, those of gate and up too:
-    their results are rounded before the product.
+    cuts: where the parts end, as shares of it; change: of the down weights.
     """
-    down = [blur(w, dtype, source) for w in found.inputs["down_w"]]
-    if isinstance(found.case.params, LayerParams):
-        return found.golden_of(down_w=torch.stack(down))
-    return found.golden_of(down_w=down)
+    down = found.inputs["down_w"]  # [E, H, I]
+    for here in bounds(cuts, down.shape[-1]):
+        only = torch.zeros_like(down, dtype=torch.float32)
+        only[..., here] = change(down[..., here])
+        yield found.golden_of(down_w=only)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from ..ops.nsa import FullParams, SelectedParams
 from ..reference.draw import full_precision
 from ..reference.nsa import compress, compressed
 from ..reference.nsa_choice import importance
-from .outputs import Mistake, accumulated, blur
+from .outputs import Change, Mistake, accumulated, as_it_is, bounds, even_cuts
 
 if TYPE_CHECKING:
     from . import Subject
@@ -58,7 +58,7 @@ def mistakes(found: Subject) -> Iterator[Mistake]:
     assert isinstance(p, FullParams | SelectedParams)
     yield "softmax scale of 2 D", lambda: _with_params(found, softmax_scale=p.scale * 2**-0.5)
     yield "no softmax: plain mean", lambda: _with_params(found, softmax_scale=1e-30)
-    yield "bf16 accumulation", lambda: accumulated(_partial_sums(found))
+    yield "bf16 accumulation", lambda: accumulated(parts(found, even_cuts(PARTS), as_it_is))
     yield from _of_full(found, p) if isinstance(p, FullParams) else _of_selected(found, p)
 
 
@@ -111,16 +111,13 @@ def _ignoring(found: Subject) -> torch.Tensor:
     return out_of(found.case, found.inputs, {**found.outputs, "chosen": chosen})
 
 
-def _partial_sums(found: Subject) -> Iterator[torch.Tensor]:
-    """Terms of `out` from one part of the keys after the other, under the weights of all."""
-    v, keys = found.inputs["v"], found.inputs["v"].shape[1]
-    for part in range(PARTS):
-        only = torch.zeros_like(v)
-        here = slice(part * keys // PARTS, (part + 1) * keys // PARTS)
-        only[:, here] = v[:, here]
+def parts(found: Subject, cuts: Sequence[float], change: Change) -> Iterator[torch.Tensor]:
+    """Terms of `out` from one part of the keys after the other, under the weights of all.
+
+    cuts: where the parts end, as shares of the keys; change: of the values.
+    """
+    v = found.inputs["v"]
+    for here in bounds(cuts, v.shape[1]):
+        only = torch.zeros_like(v, dtype=torch.float32)
+        only[:, here] = change(v[:, here])
         yield found.golden_of(v=only)
-
-
-def blurred(found: Subject, dtype: torch.dtype, source: torch.Generator) -> torch.Tensor:
-    """`out` with every term of weights @ V off by a rounding error."""
-    return found.golden_of(v=blur(found.inputs["v"], dtype, source))

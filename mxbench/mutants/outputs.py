@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from .. import reference
 if TYPE_CHECKING:
     from . import Subject
 
+Change = Callable[[torch.Tensor], torch.Tensor]
+"""Of the factor whose terms are summed."""
 Mistake = tuple[str, Callable[[], torch.Tensor]]
 
 ANOTHER_SEED = 1_000_003
@@ -73,6 +76,22 @@ def _stale(found: Subject) -> torch.Tensor:
     out = reference.expected(other, drawn, found.outputs).tensors["out"]
     rows = torch.arange(found.golden.shape[0], device=out.device) % out.shape[0]
     return out[rows]  # another routing may have another padding, and so more or fewer rows
+
+
+def even_cuts(parts: int) -> list[float]:
+    """Where to cut a whole into so many equal parts, as `bounds` takes it."""
+    return [part / parts for part in range(1, parts)]
+
+
+def bounds(cuts: Sequence[float], size: int) -> Iterator[slice]:
+    """The parts of `size` things that lie between the cuts, which are shares of it in order."""
+    places = [0, *(int(cut * size) for cut in cuts), size]
+    yield from (slice(a, b) for a, b in itertools.pairwise(places))
+
+
+def as_it_is(x: torch.Tensor) -> torch.Tensor:
+    """x in fp32: the change that changes nothing."""
+    return x.float()
 
 
 def accumulated(parts: Iterator[torch.Tensor]) -> torch.Tensor:

@@ -25,6 +25,9 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a case's inputs are drawn: scales and patterns. The seed is the case's."""
 
+    values: Literal["normal", "equal"] = "normal"
+    """`equal`: the elements of a tensor are all the first one drawn (see reference/__init__.py)."""
+
 
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The official test: |out - golden| <= atol + rtol * |golden| for (nearly) all elements."""

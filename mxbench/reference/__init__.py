@@ -10,8 +10,21 @@ import torch
 
 from ..case import Case
 from .base import Expected
+from .draw import level
 
 __all__ = ["Expected", "expected", "make_inputs", "make_outputs"]
+
+
+# What `values: equal` makes equal: not what routing or a choice of blocks would tie by, nor moe's
+# last factor, with which each row of `out` would be one sum, that may cancel in any kernel.
+_LEVELLED = {
+    ("moe", "routed"): ("tokens",),
+    ("moe", "layer"): ("gate_w", "up_w"),
+    ("mla", "dense"): ("q", "q_pe", "kv", "k_pe"),
+    ("mla", "paged"): ("q", "kv_cache"),
+    ("nsa", "selected"): ("q", "k", "v"),
+    ("nsa", "full"): ("q", "v"),
+}
 
 
 def _module(case: Case) -> ModuleType:
@@ -24,6 +37,9 @@ def make_inputs(case: Case, device: torch.device | str) -> dict[str, Any]:
     Deterministic in `case.seed` for one device type; a CPU and a GPU draw different numbers.
     """
     inputs: dict[str, Any] = _module(case).make_inputs(case, torch.device(device))
+    if case.recipe.values == "equal":
+        for name in _LEVELLED[case.op, case.contract]:
+            level(inputs[name])
     return inputs
 
 

@@ -213,12 +213,31 @@ def _remarks(timed: Sequence[Measured], t: Texts) -> list[str]:
             if note:
                 case = f"{m.record.case} {m.record.kernel}"
                 notes.setdefault(re.sub(r"\d[\d.e+-]*", "…", note), []).append((note, case))
-    found = []
+    found = _grades(timed, t)
     for alike, group in notes.items():
         note = group[0][0] if len(group) == 1 else alike
         names = parts.shown([case for _, case in group], t)
         found.append(t("timing_note", note=escape(note), n=len(group), names=names))
     return found
+
+
+def _grades(timed: Sequence[Measured], t: Texts) -> list[str]:
+    """The unstable timings with their reasons, and how many are steady with a reservation."""
+    graded = [(m, m.timing.grade) for m in timed if m.timing.grade is not None]
+    if not graded:
+        return []
+    found = [
+        t(
+            "unstable",
+            name=f"`{m.record.case} {m.record.kernel}`",
+            tries=grade.tries,
+            reasons=escape(t.listed(grade.reasons)),
+        )
+        for m, grade in graded
+        if grade.unstable
+    ]
+    counts = Counter(grade.letter for _, grade in graded)
+    return [t("grades", a=counts["A"], b=counts["B"], c=counts["C"]), *found]
 
 
 def _schedules(timed: Sequence[Measured], t: Texts) -> list[str]:

@@ -12,9 +12,10 @@ from .numbers import ABSENT, Unit
 from .parts import Context
 from .texts import Texts
 
+UNSTABLE = "⚠"
 TIMES = (
-    "mean", "per_call", "ci95", "median", "p10", "p90", "min", "std", "outliers", "host", "graph",
-    "kernel_only", "cold_l2", "launch", "first_call",
+    "mean", "grade", "per_call", "ci95", "median", "p10", "p90", "min", "std", "outliers", "host",
+    "graph", "kernel_only", "cold_l2", "launch", "first_call",
 )  # fmt: skip
 
 
@@ -36,11 +37,17 @@ def _kernel(m: Measured) -> str:
     return escape(m.record.kernel if mode == "eager" else f"{m.record.kernel} ({mode})")
 
 
+def flag(m: Measured) -> str:
+    """What marks an unstable time wherever it stands; empty for another."""
+    return f" {UNSTABLE}" if m.timing.grade is not None and m.timing.grade.unstable else ""
+
+
 def _times(m: Measured, unit: Unit) -> dict[str, str]:
     timing, text = m.timing, unit.text
     interval = timing.ci95
     return {
         "mean": f"**{text(timing.mean)}**",
+        "grade": ABSENT if timing.grade is None else timing.grade.letter + flag(m),
         "per_call": text(timing.per_call_mean),
         "ci95": ABSENT if interval is None else f"[{text(interval[0])}, {text(interval[1])}]",
         "outliers": ABSENT if timing.outliers is None else str(timing.outliers),
@@ -49,7 +56,7 @@ def _times(m: Measured, unit: Unit) -> dict[str, str]:
         **{
             name: text(getattr(timing, name))
             for name in TIMES
-            if name not in ("mean", "per_call", "ci95", "outliers", "std", "launch")
+            if name not in ("mean", "grade", "per_call", "ci95", "outliers", "std", "launch")
         },
     }
 
@@ -62,7 +69,7 @@ def rate_table(timed: Sequence[Measured], unit: Unit, t: Texts) -> str:
         [
             f"`{m.record.case}`",
             _kernel(m),
-            unit.text(m.mean),
+            unit.text(m.mean) + flag(m),
             numbers.significant(m.tflops, 3),
             numbers.significant(m.gbps, 3),
             unit.text(m.floor),

@@ -25,8 +25,11 @@ from ..reference.draw import poison
 from ..timing import NotCapturable, capture
 from ..verdict import Status
 from . import faults
-from .judging import Bench, Fault, arguments, inspect_outputs
+from . import outputs as written
+from .judging import Bench
+from .outputs import Fault
 from .protocol import Contender, Heat, Outcome, Race, Raced
+from .subject import arguments
 from .turns import Call, timed
 from .worker import use_target
 
@@ -128,7 +131,7 @@ class Arena:
             bench.synchronize()
             seconds["kernel"] = time.perf_counter() - begin
         used = schedules.take_used()
-        hint = inspect_outputs(self.outputs, memory, returned)
+        hint = written.inspect(self.outputs, memory, self.inputs, returned)
         bench.enter("golden")
         for name, was in self._prints.items():
             if bench.fingerprint(self.inputs[name]) != was:

@@ -13,29 +13,28 @@ from typing import Any
 
 import torch
 
-from .. import compare, reference
 from .. import kernel as kernels
+from .. import reference
 from ..case import Case
 from ..device import DeviceInfo
 from ..kernel import Kernel
 from ..measurement import Plan, Timing
-from ..ops.base import Contract
 from ..record import scrub
+from ..reference import mirror
 from ..reference.draw import poison
-from ..timing import NotCapturable
-from ..verdict import Status
-from . import faults, timed
+from ..timing import NotCapturable, WorkUnseen
+from ..verdict import Status, Verdict
+from . import faults, probing, timed
+from . import outputs as written
+from .driver import Driver
 from .fingerprint import Fingerprint
+from .integrity import Guard
+from .outputs import Fault
 from .protocol import Judge, Outcome, Stage
+from .rounds import Rounds
+from .subject import Subject, arguments, copied, other_bits
 
-
-class Fault(Exception):
-    """Ends a case with a status and a reason."""
-
-    def __init__(self, status: Status, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
+PROBE_LIMIT = 5.0  # seconds; a kernel that takes longer on a CPU is not called a second time
 
 
 @dataclass
@@ -57,6 +56,10 @@ class _Clock:
             self.seconds[stage] = round(time.perf_counter() - begin, 6)
 
 
+class _Tampered(Fault):
+    """The kernel changed what judges it; this process is not to be trusted any more."""
+
+
 class Bench:
     """What a worker keeps between cases: the device, the dialect and the loaded kernels."""
 
@@ -67,15 +70,25 @@ class Bench:
         self.dialect = kernels.dialect(folder)
         self.schedules = kernels.schedules(folder)
         self.fingerprint = Fingerprint(device.torch_device)
+        self.driver = Driver(_uuid(device))
+        self.guard = Guard(device.torch_device)
+        self._tampered: dict[Path, str] = {}
+        """What kernels did when they were imported."""
 
     def load_problem(self, kernel: Kernel) -> str:
         """Why the kernel's module does not import; empty if it does."""
         try:
-            kernels.load(kernel, self.folder)
+            self._load(kernel)
         except (Exception, SystemExit) as error:
             traceback.print_exc()
             return faults.describe(error, kernel.path.parent)
         return ""
+
+    def _load(self, kernel: Kernel) -> Any:
+        module = kernels.load(kernel, self.folder)
+        if evidence := self.guard.evidence():
+            self._tampered[kernel.path] = evidence
+        return module
 
     def judge(self, request: Judge) -> Outcome:
         """Run one case. Whatever the kernel does short of ending the process is an Outcome."""
@@ -83,10 +96,12 @@ class Bench:
         clock = _Clock(self.enter)
         self.schedules.take_used()
         before = self.dialect.compiled_count()
+        tampered = False
         try:
             outcome = self._judge(case, kernel, request, clock)
         except Fault as fault:
-            outcome = Outcome(status=fault.status, reason=fault.reason)
+            outcome = Outcome(status=fault.status, reason=scrub(fault.reason))
+            tampered = isinstance(fault, _Tampered)
         except (Exception, SystemExit) as error:
             outcome = self._failed(error, kernel, clock.stage)
         finally:
@@ -96,64 +111,94 @@ class Bench:
             schedule=self.schedules.take_used(),
             seconds=clock.seconds,
             programs=self.dialect.compiled_count() - before,
-            poisoned=self.is_poisoned(),
+            poisoned=tampered or self.is_poisoned(),
         )
 
     def _judge(self, case: Case, kernel: Kernel, request: Judge, clock: _Clock) -> Outcome:
-        spec, device = case.spec, self.device.torch_device
         with clock("inputs"):
-            self.free()
-            function = kernels.function(kernels.load(kernel, self.folder), spec)
-            inputs = reference.make_inputs(case, device)
-            outputs = reference.make_outputs(case, inputs, device)
-            prints = self._fingerprints(inputs)
-        tensors, options = arguments(spec, inputs, outputs)
-        # What the caller allocated, whatever the kernel does to the tensor objects it is given.
-        memory = {name: tensor.detach() for name, tensor in outputs.items()}
+            subject = self._subject(case, kernel, request.precision)
         if kernel.uses_dialect:
             with clock("compile"):
-                self._compile(function, tensors, options)
+                self._compile(subject)
+        memory = subject.memory
+        late = probing.LateWrites(self.fingerprint, memory)
         with clock("kernel"), torch.no_grad():
-            returned = function(*tensors, **options)
+            returned = subject.bind(subject.inputs, subject.outputs)()
+            hint = written.inspect(subject.outputs, memory, subject.inputs, returned)
+            late.returned()
             self.synchronize()
-        hint = inspect_outputs(outputs, memory, returned)
         with clock("golden"):
-            mutated = [n for n, was in prints.items() if self.fingerprint(inputs[n]) != was]
-            if mutated:
-                names = ", ".join(mutated)
-                raise Fault(Status.INPUT_MUTATED, f"the kernel wrote to its input {names}")
-            golden = reference.expected(case, inputs, memory, request.precision)
-            strict = spec.strict(case.params, case.dtype)
-            verdict = compare.judge(spec, case.tolerance, strict, memory, golden)
+            self._require_untouched(subject)
+            verdict = subject.judge(memory)
+            late.settled()
+        probes: list[str] = []
+        if request.probe and verdict.status is Status.PASSED:
+            probes = self._probe(subject, verdict, clock.seconds["kernel"])
         if request.repeats and verdict.status is Status.PASSED:
-            self._repeat(lambda: function(*tensors, **options), memory, request.repeats)
+            self._repeat(subject.bind(subject.inputs, subject.outputs), memory, request.repeats)
         timing = None
         if request.plan is not None and verdict.status is Status.PASSED:
             with clock("timing"):
-                timing = self._time(
-                    function,
-                    case,
-                    inputs,
-                    outputs,
-                    request.plan,
-                    memory,
-                    first_call=clock.seconds["kernel"] * 1e3,
-                )
-                again = compare.judge(spec, case.tolerance, strict, memory, golden)
-            if again.status is not Status.PASSED:
-                raise Fault(again.status, f"after a timed call: {scrub(again.reason)}")
+                timing = self._time(subject, verdict, request.plan, clock.seconds["kernel"] * 1e3)
         return Outcome(
             status=verdict.status,
             strict=verdict.strict,
             errors=verdict.errors,
             timing=timing,
             reason=scrub(verdict.reason) + (hint if verdict.status is Status.NON_FINITE else ""),
+            probes=probes,
         )
+
+    def _subject(self, case: Case, kernel: Kernel, precision: str) -> Subject:
+        self.free()
+        function = kernels.function(self._load(kernel), case.spec)
+        if evidence := self._tampered.get(kernel.path):
+            raise Fault(Status.INTEGRITY, f"importing it changed what judges it: {evidence}")
+        device = self.device.torch_device
+        inputs = reference.make_inputs(case, device)
+        outputs = reference.make_outputs(case, inputs, device)
+        memory = {name: tensor.detach() for name, tensor in outputs.items()}
+        prints = self._fingerprints(inputs)
+        return Subject(case, kernel, function, inputs, outputs, memory, prints, precision)
+
+    def _require_untouched(self, subject: Subject, when: str = "") -> None:
+        """Fault if an input, or something that verdicts and times rest on, was changed."""
+        if evidence := self.guard.evidence():
+            raise _Tampered(Status.INTEGRITY, f"the call changed what judges it: {evidence}")
+        inputs = subject.inputs
+        mutated = [n for n, was in subject.prints.items() if self.fingerprint(inputs[n]) != was]
+        if mutated:
+            names = ", ".join(mutated)
+            raise Fault(Status.INPUT_MUTATED, f"the kernel wrote to its input {names}{when}")
+
+    def _probe(self, subject: Subject, verdict: Verdict, seconds: float) -> list[str]:
+        """A second call on mirrored inputs behind a queue; the names of what it tests."""
+        if self.device.torch_device == "cpu" and seconds > PROBE_LIMIT:
+            return []
+        spec, memory, device = subject.case.spec, subject.memory, self.device.torch_device
+        mirror.flip(spec, subject.inputs)
+        self.synchronize()
+        self.enter("kernel")  # the limit of one call
+        with torch.no_grad():
+            late = probing.LateWrites(self.fingerprint, memory)
+            probing.queue_ahead(memory, device)
+            subject.bind(subject.inputs, memory)()
+            late.returned()
+            self.synchronize()
+        self.enter("golden")
+        late.settled()
+        mirror.flip(spec, subject.inputs)
+        self._require_untouched(subject, " in a second call")
+        probing.require_mirrored(spec, memory, lambda: subject.judge(memory), verdict)
+        return ["late writes", "other numbers"]
 
     def _repeat(
         self, call: Callable[[], object], memory: dict[str, torch.Tensor], repeats: int
     ) -> None:
         """Fault unless every further call puts out the bits that the judged one did."""
+        with torch.no_grad():
+            call()  # probes have been there since
+            self.synchronize()
         first = {name: tensor.clone() for name, tensor in memory.items()}
         for number in range(1, repeats + 1):
             for tensor in memory.values():
@@ -163,55 +208,64 @@ class Bench:
                 call()
                 self.synchronize()
             for name, tensor in memory.items():
-                if reason := _other_bits(first[name], tensor):
+                if reason := other_bits(first[name], tensor):
                     place = f"call {number + 1} put out other bits in {name}"
                     raise Fault(Status.NON_DETERMINISTIC, f"{place}: {reason}")
 
-    def _time(
-        self,
-        function: Callable[..., None],
-        case: Case,
-        inputs: dict[str, Any],
-        outputs: dict[str, torch.Tensor],
-        plan: Plan,
-        memory: dict[str, torch.Tensor],
-        first_call: float,
-    ) -> Timing:
-        """Time the call that has just passed; its outputs are poisoned again before."""
-
-        def call_on(inputs: dict[str, Any]) -> Callable[[], object]:
-            tensors, options = arguments(case.spec, inputs, outputs)
-            return lambda: function(*tensors, **options)
+    def _time(self, subject: Subject, verdict: Verdict, plan: Plan, first_call: float) -> Timing:
+        """Time the call that has just passed, and look again at all that may be wrong with it."""
+        inputs, memory = subject.inputs, subject.memory
 
         def rotated() -> list[Callable[[], object]]:
             count = timed.copies_that_fit(inputs)
-            return [call_on(_copied(inputs)) for _ in range(count)]
+            return [subject.bind(copied(inputs), memory) for _ in range(count)]
 
-        for tensor in memory.values():
-            poison(tensor)
+        strict = verdict.strict is Status.PASSED
+        rounds = Rounds(
+            subject.case.spec, inputs, memory, subject.bind, subject.judge, self._room(), strict
+        )
         try:
-            return timed.time_call(
-                call_on(inputs), case, inputs, plan, self.device, first_call, rotated
+            timing = timed.time_call(
+                rounds, subject.case, plan, self.device, self.driver, first_call, rotated
             )
-        except (timed.BelowFloor, NotCapturable) as error:
+            with torch.no_grad():
+                self._require_uncached(rounds, first_call, plan)
+        except Fault:
+            self._require_untouched(subject, " in a timed call")  # names the cause, if it is one
+            raise
+        except NotCapturable as error:
             raise Fault(Status.RUNTIME_ERROR, str(error)) from None
+        except (timed.BelowFloor, WorkUnseen) as error:
+            raise Fault(Status.INTEGRITY, str(error)) from None
+        self._require_untouched(subject, " in a timed call")
+        return timing
+
+    def _require_uncached(self, rounds: Rounds, first_call: float, plan: Plan) -> None:
+        if plan.budget is not None and 2 * probing.PAIRS * first_call / 1e3 > plan.budget:
+            return  # a CPU would take too long
+        probing.require_uncached(rounds.one, rounds.inputs, self.device.torch_device)
+
+    def _room(self) -> int:
+        """Bytes of the device that are free now."""
+        if self.device.torch_device == "cuda":
+            return int(torch.cuda.mem_get_info()[0])
+        return self.device.free
 
     def _fingerprints(self, inputs: dict[str, Any]) -> dict[str, tuple[object, ...]]:
         tensors = {n: t for n, t in inputs.items() if isinstance(t, torch.Tensor)}
         return {name: self.fingerprint(tensor) for name, tensor in tensors.items()}
 
-    def _compile(
-        self, function: Callable[..., None], tensors: list[torch.Tensor], options: dict[str, Any]
-    ) -> None:
+    def _compile(self, subject: Subject) -> None:
         """Compile what the call needs, so that its time is not the kernel's.
 
         A kernel that cannot take meta tensors fails here for no fault of its own: only the
         compiler's word counts, the rest shows again in the real call.
         """
+        tensors, options = arguments(subject.case.spec, subject.inputs, subject.outputs)
         meta = [torch.empty_like(tensor, device="meta") for tensor in tensors]
         try:
             with self.dialect.compile_only(), torch.no_grad():
-                function(*meta, **options)
+                subject.function(*meta, **options)
         except Exception as error:
             if faults.is_compile_error(error):
                 raise
@@ -246,54 +300,14 @@ class Bench:
                 torch.cuda.empty_cache()
 
 
-def arguments(
-    spec: Contract, inputs: dict[str, Any], outputs: dict[str, torch.Tensor]
-) -> tuple[list[torch.Tensor], dict[str, Any]]:
-    """A call's positional arguments and options."""
-    tensors = [outputs[name] if name in outputs else inputs[name] for name in spec.tensors]
-    return tensors, {name: inputs[name] for name in spec.options}
-
-
-def _other_bits(first: torch.Tensor, again: torch.Tensor) -> str:
-    """Where two results of the same call differ, and how much; empty if bit for bit equal."""
-    bits = first.contiguous().view(torch.uint8) != again.contiguous().view(torch.uint8)
-    if not bits.any():
-        return ""
-    element = first.element_size()
-    wrong = bits.flatten().view(-1, element).any(-1)
-    at = int(wrong.byte().argmax())
-    index = [int(i) for i in torch.unravel_index(torch.tensor(at), first.shape)]
-    values = float(first.flatten()[at]), float(again.flatten()[at])
-    return f"{int(wrong.sum())} elements, first {index}, {values[0]:.6g} then {values[1]:.6g}"
-
-
-def _copied(inputs: dict[str, Any]) -> dict[str, Any]:
-    return {n: v.clone() if isinstance(v, torch.Tensor) else v for n, v in inputs.items()}
-
-
 def _with(outcome: Outcome, **changes: Any) -> Outcome:
     fields = {name: getattr(outcome, name) for name in outcome.__struct_fields__}
     return Outcome(**{**fields, **changes})
 
 
-def inspect_outputs(
-    outputs: dict[str, torch.Tensor], memory: dict[str, torch.Tensor], returned: object
-) -> str:
-    """Raise Fault if an output changed its form; else a hint in case its memory is unwritten."""
-    hint = ""
-    if returned is not None:
-        hint = f"; the kernel returned a {type(returned).__name__}: write the output arguments"
-    for name, tensor in outputs.items():
-        wanted = memory[name]
-        if tensor.dtype != wanted.dtype:
-            reason = f"{name} became {tensor.dtype}, it was {wanted.dtype}"
-            raise Fault(Status.WRONG_DTYPE, reason.replace("torch.", ""))
-        if (tensor.shape, tensor.stride()) != (wanted.shape, wanted.stride()):
-            raise Fault(
-                Status.WRONG_SHAPE,
-                f"{name} became {list(tensor.shape)} with strides {list(tensor.stride())}, it was "
-                f"{list(wanted.shape)} with {list(wanted.stride())}",
-            )
-        if tensor.data_ptr() != wanted.data_ptr():
-            hint = f"; the kernel moved {name} to other memory: write the caller's in place"
-    return hint
+def _uuid(device: DeviceInfo) -> str | None:
+    """The GPU's name for its driver; None on a CPU, on MACA, or with a torch that lacks it."""
+    if device.kind != "cuda":
+        return None
+    uuid = getattr(torch.cuda.get_device_properties(0), "uuid", None)
+    return None if uuid is None else f"GPU-{uuid}"

@@ -91,6 +91,8 @@ class Judge(msgspec.Struct, frozen=True, tag=True):
     """What to time once the case has passed."""
     repeats: int = 0
     """Further calls that must put out the same bits."""
+    probe: bool = True
+    """Whether to call once more on other numbers, to see that the first result was no accident."""
 
     @staticmethod
     def of(
@@ -100,8 +102,10 @@ class Judge(msgspec.Struct, frozen=True, tag=True):
         timeout: float,
         plan: Plan | None = None,
         repeats: int = 0,
+        probe: bool = True,
     ) -> Judge:
-        return Judge(case.encode(), KernelRef.of(kernel), precision, timeout, plan, repeats)
+        ref = KernelRef.of(kernel)
+        return Judge(case.encode(), ref, precision, timeout, plan, repeats, probe)
 
 
 class Diagnose(msgspec.Struct, frozen=True, tag=True):
@@ -223,6 +227,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     timing: Timing | None = None
     """Times, if they were asked for and the case passed."""
     reason: str = ""
+    probes: list[str] = []
+    """What a second call tested."""
     schedule: dict[str, Any] = {}
     seconds: dict[str, float] = {}
     programs: int = 0

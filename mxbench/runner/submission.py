@@ -256,17 +256,17 @@ class ProblemBench:
             extras=False,
             budget=budget if on_cpu else None,
         )
-        with torch.no_grad():
-            if found is None:
+        calls = timing.Same(function)
+        try:
+            with torch.no_grad():
                 if on_cpu:
-                    return timing.time_cpu(function, plan, first)
-                return timing.time_gpu(function, plan, timed.DEFAULT_L2_BYTES, first, list)
-            try:
-                return timed.time_call(
-                    function, found.case, found.inputs, plan, self.device, first, list
-                )
-            except timed.BelowFloor as error:
-                raise Fault(Status.RUNTIME_ERROR, str(error)) from None
+                    return timing.time_cpu(calls, plan, first)
+                measured = timing.time_gpu(calls, plan, timed.DEFAULT_L2_BYTES, first, list)
+            if found is not None:
+                timed.require_possible_here(measured.mean, found.case, found.inputs, self.device)
+        except (timed.BelowFloor, timing.WorkUnseen) as error:
+            raise Fault(Status.INTEGRITY, str(error)) from None
+        return measured
 
     def _change_inputs(
         self, function: Callable[..., object], call: Call, found: known.Recognised

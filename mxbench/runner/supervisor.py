@@ -237,6 +237,7 @@ class Supervisor:
         precision: str = "fp32",
         plan: Plan | None = None,
         repeats: int = 0,
+        probe: bool = True,
     ) -> Outcome:
         """The outcome of one case, timed as `plan` says, whatever happens to the worker.
 
@@ -244,7 +245,7 @@ class Supervisor:
             MxbenchError: exit code 3, a new worker cannot be started.
         """
         self._mark_log()
-        self._send(Judge.of(case, kernel, precision, self.timeout, plan, repeats))
+        self._send(Judge.of(case, kernel, precision, self.timeout, plan, repeats, probe))
         answer = self._through_stages(kernel)
         assert isinstance(answer, Outcome), answer
         return answer

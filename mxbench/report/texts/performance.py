@@ -117,6 +117,17 @@ PHRASES = {
         "Rates are by the least work and the least bytes of a case; the floor is the largest of "
         "compute, memory and launch time.",
     ),
+    "grade": ("评级", "grade"),
+    "grades": (
+        "评级：A 稳定 {a} 例，B 稳定但有保留（如功耗受限、GPU 上有其他进程）{b} 例，"
+        "C 不稳定（⚠，重测后仍然如此）{c} 例。",
+        "Grades: A steady {a}, B steady with a reservation (a power limit, other processes on the "
+        "GPU) {b}, C unstable (⚠) even when measured again {c}.",
+    ),
+    "unstable": (
+        "⚠ {name} 不稳定（测量 {tries} 次）：{reasons}",
+        "⚠ {name} is unstable (measured {tries} times): {reasons}",
+    ),
     "timing_note": ("{note}（{n} 例：{names}）", "{note} (cases: {n}; {names})"),
     "charts": ("图表", "Charts"),
     "analysis": ("分析", "Analysis"),
