@@ -24,6 +24,7 @@ from ._hopper import (
     PRODUCER_REGISTERS,
     acquire,
     await_full,
+    load,
     release,
     turns,
 )
@@ -48,13 +49,19 @@ def _multiply(
 
 
 @T.macro
-def _store(acc, out_tile, out, which: int, row, col, valid, width: int, passes: int):
-    """out[row + j, col + i] = acc[i, j] for j < valid, through out_tile, a part of j at a time."""
+def _store(acc, scale, out_tile, out, which: int, row, col, valid, width: int, passes: int):
+    """out[row + j, col + i] = scale[which, j] * acc[i, j] for j < valid, if there is a scale.
+
+    Through out_tile, a part of j at a time.
+    """
     part = acc.shape[1] // passes
     for p in T.unroll(passes):
         T.sync_threads(1 + which, 128)
         for i, j in T.Parallel(GROUP, part):
-            out_tile[which, j, i] = acc[i, p * part + j]
+            if scale is None:
+                out_tile[which, j, i] = acc[i, p * part + j]
+            else:
+                out_tile[which, j, i] = acc[i, p * part + j] * scale[which, p * part + j]
         T.sync_threads(1 + which, 128)
         for j, i in T.Parallel(part, GROUP):
             if p * part + j < valid and col + i < width:
@@ -112,6 +119,7 @@ def gate_up(
     stages: int,
     passes: int,
     room: int,
+    policy: int = 0,
 ):
     """hidden[r] = silu(x[r] @ gate[e].T) * (x[r] @ up[e].T); `groups` consumers of 64 columns."""
     rows, slots = T.dynamic("rows"), T.dynamic("slots")
@@ -119,6 +127,8 @@ def gate_up(
     sms, block_n = D.target.sms, GROUP * groups
     tiles_n, steps = ceildiv(d_expert, block_n), ceildiv(d_hidden, BLOCK_K)
     part = block_t // passes
+    once = "evict_first" if policy else None
+    kept = "evict_last" if policy > 1 else None
 
     @T.macro
     def produce(
@@ -136,24 +146,18 @@ def gate_up(
                 s = T.truncmod(count + k, stages)
                 at = k * BLOCK_K
                 acquire(empty, count + k, stages)
-                T.tma_copy(
-                    x[start : start + block_t, at : at + BLOCK_K],
-                    x_tile[s, :, :],
-                    barrier=full[s],
-                    leader_scope_threads=32,
-                )
-                T.tma_copy(
-                    gate[e, col : col + block_n, at : at + BLOCK_K],
-                    w_tile[s, 0:block_n, :],
-                    barrier=full[s],
-                    leader_scope_threads=32,
-                )
-                T.tma_copy(
-                    up[e, col : col + block_n, at : at + BLOCK_K],
-                    w_tile[s, block_n : 2 * block_n, :],
-                    barrier=full[s],
-                    leader_scope_threads=32,
-                )
+                load(
+                    x[start : start + block_t, at : at + BLOCK_K], x_tile[s, :, :],
+                    full, s, None, kept,
+                )  # fmt: skip
+                load(
+                    gate[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, 0:block_n, :],
+                    full, s, None, once,
+                )  # fmt: skip
+                load(
+                    up[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, block_n:, :],
+                    full, s, None, once,
+                )  # fmt: skip
                 T.mbarrier_arrive(full[s])
             count = count + steps
 
@@ -177,7 +181,7 @@ def gate_up(
             count = count + steps
             for i, j in T.Parallel(GROUP, block_t):
                 up_acc[i, j] *= gate_acc[i, j] / (1 + T.exp2(-LOG2E * gate_acc[i, j]))
-            _store(up_acc, out_tile, hidden, which, b * block_t, col, valid, d_expert, passes)
+            _store(up_acc, None, out_tile, hidden, which, b * block_t, col, valid, d_expert, passes)
 
     @T.prim_func
     def moe_gate_up(
@@ -243,6 +247,7 @@ def down(
     stages: int,
     passes: int,
     room: int,
+    policy: int = 0,
 ):
     """out[r] = hidden[r] @ down[e].T; `groups` consumers of 128 columns; see `_grouped.down`."""
     rows, slots, pairs = T.dynamic("rows"), T.dynamic("slots"), T.dynamic("pairs")
@@ -250,18 +255,18 @@ def down(
     sms, block_n = D.target.sms, 2 * GROUP * groups
     tiles_n, steps = ceildiv(d_hidden, block_n), ceildiv(d_expert, BLOCK_K)
     part = block_t // passes
+    once = "evict_first" if policy else None
+    kept = "evict_last" if policy > 1 else None
 
     ahead = min(stages, steps)
 
     @T.macro
     def load_weight(weight, e, number, k: int, s, w_tile, full):
         col = T.truncmod(number, tiles_n) * block_n
-        T.tma_copy(
-            weight[e, col : col + block_n, k * BLOCK_K : k * BLOCK_K + BLOCK_K],
-            w_tile[s, :, :],
-            barrier=full[s],
-            leader_scope_threads=32,
-        )
+        load(
+            weight[e, col : col + block_n, k * BLOCK_K : k * BLOCK_K + BLOCK_K], w_tile[s, :, :],
+            full, s, None, once,
+        )  # fmt: skip
 
     @T.macro
     def produce(cta, hidden, weight, owner, order, found, x_tile, w_tile, full, empty):
@@ -278,12 +283,10 @@ def down(
                 s = T.truncmod(count + k, stages)
                 at = k * BLOCK_K
                 acquire(empty, count + k, stages)
-                T.tma_copy(
-                    hidden[b * block_t : b * block_t + block_t, at : at + BLOCK_K],
-                    x_tile[s, :, :],
-                    barrier=full[s],
-                    leader_scope_threads=32,
-                )
+                load(
+                    hidden[b * block_t : b * block_t + block_t, at : at + BLOCK_K], x_tile[s, :, :],
+                    full, s, None, kept,
+                )  # fmt: skip
                 if count + k >= ahead:
                     load_weight(weight, e, cta + turn * sms, k, s, w_tile, full)
                 T.mbarrier_arrive(full[s])
@@ -308,11 +311,10 @@ def down(
     @T.macro
     def consume(
         which: int, cta, route_w, sizes, offsets, padded, owner, compact, out, order, found,
-        x_tile, w_tile, out_tile, full, empty,
+        scale, x_tile, w_tile, out_tile, full, empty,
     ):  # fmt: skip
         low_acc = T.alloc_fragment((GROUP, block_t), "float32")
         high_acc = T.alloc_fragment((GROUP, block_t), "float32")
-        scale = T.alloc_fragment((block_t,), "float32")
         count = T.alloc_var("int32", init=0)
         for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
             b = order[T.truncdiv(cta + turn * sms, tiles_n)]
@@ -323,20 +325,22 @@ def down(
             pair = offsets[e] + row
             # Unweighted results stay in this module's tile space.
             start = T.if_then_else(compact != 0, pair, padded[e] + row) if weighted else b * block_t
+            if weighted:  # read after _store's first barrier, last before its last one
+                for turn_w in T.serial(ceildiv(block_t, 128)):
+                    j = turn_w * 128 + T.get_thread_binding() - 128 - which * 128
+                    if j < block_t:
+                        scale[which, j] = T.if_then_else(
+                            j < valid, T.cast(route_w[pair + j], "float32"), 0
+                        )
             _multiply(
                 w_tile, x_tile, low_acc, high_acc, full, empty, count, steps,
                 which * 2 * GROUP, which * 2 * GROUP + GROUP, stages,
             )  # fmt: skip
             count = count + steps
-            if weighted:
-                for j in T.Parallel(block_t):
-                    scale[j] = T.if_then_else(j < valid, T.cast(route_w[pair + j], "float32"), 0)
-                for i, j in T.Parallel(GROUP, block_t):
-                    low_acc[i, j] *= scale[j]
-                for i, j in T.Parallel(GROUP, block_t):
-                    high_acc[i, j] *= scale[j]
-            _store(low_acc, out_tile, out, which, start, col, valid, d_hidden, passes)
-            _store(high_acc, out_tile, out, which, start, col + GROUP, valid, d_hidden, passes)
+            _store(low_acc, scale, out_tile, out, which, start, col, valid, d_hidden, passes)
+            _store(
+                high_acc, scale, out_tile, out, which, start, col + GROUP, valid, d_hidden, passes
+            )
 
     @T.prim_func
     def moe_down(
@@ -356,6 +360,9 @@ def down(
             out_tile = T.alloc_shared((groups, part, GROUP + SPREAD), dtype)
             order = T.alloc_shared((room,), "int32", scope="shared")
             found = T.alloc_shared((1,), "int32", scope="shared")
+            scale = None
+            if weighted:
+                scale = T.alloc_shared((groups, block_t), "float32", scope="shared")
             full = T.alloc_barrier([32] * stages)
             empty = T.alloc_barrier([4 * groups] * stages)
             T.pdl_trigger()
@@ -378,16 +385,16 @@ def down(
                 T.inc_max_nreg(CONSUMER_REGISTERS)
                 consume(
                     0, cta, route_w, group_sizes, group_offsets, group_padded_offsets,
-                    group_idx_for_bx, compact, out, order, found, x_tile, w_tile, out_tile,
-                    full, empty,
+                    group_idx_for_bx, compact, out, order, found, scale, x_tile, w_tile,
+                    out_tile, full, empty,
                 )  # fmt: skip
             if groups > 1:
                 with T.ws(2):
                     T.inc_max_nreg(CONSUMER_REGISTERS)
                     consume(
                         1, cta, route_w, group_sizes, group_offsets, group_padded_offsets,
-                        group_idx_for_bx, compact, out, order, found, x_tile, w_tile, out_tile,
-                        full, empty,
+                        group_idx_for_bx, compact, out, order, found, scale, x_tile, w_tile,
+                        out_tile, full, empty,
                     )  # fmt: skip
 
     return moe_down

@@ -33,6 +33,19 @@ def follow(D):
 
 
 @T.macro
+def load(source, tile, full, stage, mask=None, policy=None):
+    """The producer warp loads a tile of `stage`; `mask` names the CTAs of the cluster to get it."""
+    T.tma_copy(
+        source,
+        tile,
+        barrier=full[stage],
+        cluster_mask=mask,
+        leader_scope_threads=32,
+        eviction_policy=policy,
+    )
+
+
+@T.macro
 def acquire(empty, number, stages: int):
     """The producer waits until the stage of step `number` may be overwritten."""
     T.mbarrier_wait_parity(empty[T.truncmod(number, stages)], (T.truncdiv(number, stages) & 1) ^ 1)
@@ -49,6 +62,14 @@ def release(empty, number, stages: int):
     """A consumer gives the stage of step `number` back; one thread speaks for its warp."""
     if T.get_thread_binding() % 32 == 0:
         T.mbarrier_arrive(empty[T.truncmod(number, stages)])
+
+
+@T.macro
+def release_pair(empty, number, stages: int):
+    """The same towards both CTAs of a cluster, since one of them loads weights for both."""
+    lane = T.get_thread_binding() % 32
+    if lane < 2:
+        T.mbarrier_arrive(empty[T.truncmod(number, stages)], lane)
 
 
 def turns(cta, sms: int, items):
