@@ -18,6 +18,7 @@ from ..common.dialect import Dialect, program
 from ._grouped import LOG2E, ceildiv
 from ._hopper import (
     BLOCK_K,
+    BOTH,
     CONSUMER_REGISTERS,
     GROUP,
     MANUAL,
@@ -26,6 +27,7 @@ from ._hopper import (
     await_full,
     load,
     release,
+    release_pair,
     turns,
 )
 
@@ -34,8 +36,9 @@ SPREAD = 8  # unused columns, so that a warp's tokens fall into different banks
 
 @T.macro
 def _multiply(
-    w, x, first_acc, second_acc, full, empty, count, steps: int, row: int, second: int, stages: int
-):
+    w, x, first_acc, second_acc, full, empty, give_back, count, steps: int, row: int, second: int,
+    stages: int,
+):  # fmt: skip
     """w[:, row:row+64] @ x.T and w[:, second:second+64] @ x.T over `steps` stages."""
     T.clear(first_acc)
     T.clear(second_acc)
@@ -45,7 +48,7 @@ def _multiply(
         T.wgmma_gemm(w[s, row : row + GROUP, :], x[s, :, :], first_acc, transpose_B=True)
         T.wgmma_gemm(w[s, second : second + GROUP, :], x[s, :, :], second_acc, transpose_B=True)
         T.wait_wgmma(0)
-        release(empty, count + k, stages)
+        give_back(empty, count + k, stages)
 
 
 @T.macro
@@ -120,6 +123,7 @@ def gate_up(
     passes: int,
     room: int,
     policy: int = 0,
+    pair: int = 0,
 ):
     """hidden[r] = silu(x[r] @ gate[e].T) * (x[r] @ up[e].T); `groups` consumers of 64 columns."""
     rows, slots = T.dynamic("rows"), T.dynamic("slots")
@@ -129,6 +133,8 @@ def gate_up(
     part = block_t // passes
     once = "evict_first" if policy else None
     kept = "evict_last" if policy > 1 else None
+    pair = pair and tiles_n % 2 == 0 and sms % 2 == 0
+    mask, give_back = (BOTH, release_pair) if pair else (None, release)
 
     @T.macro
     def produce(
@@ -148,7 +154,7 @@ def gate_up(
                 acquire(empty, count + k, stages)
                 load(
                     x[start : start + block_t, at : at + BLOCK_K], x_tile[s, :, :],
-                    full, s, None, kept,
+                    full, s, mask, kept,
                 )  # fmt: skip
                 load(
                     gate[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, 0:block_n, :],
@@ -175,7 +181,7 @@ def gate_up(
             e = owner[b]
             valid = sizes[e] - _first_row(b, e, padded, block_token, block_t)
             _multiply(
-                w_tile, x_tile, gate_acc, up_acc, full, empty, count, steps,
+                w_tile, x_tile, gate_acc, up_acc, full, empty, give_back, count, steps,
                 which * GROUP, block_n + which * GROUP, stages,
             )  # fmt: skip
             count = count + steps
@@ -195,14 +201,19 @@ def gate_up(
         hidden: T.Tensor((slots, d_expert), dtype),
         compact: T.int32,
     ):
-        with T.Kernel(sms, threads=128 + 128 * groups) as cta:
+        with T.Kernel(
+            sms, threads=128 + 128 * groups, cluster_dims=2 if pair else None
+        ) as cta:
             x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, 2 * block_n, BLOCK_K), dtype)
             out_tile = T.alloc_shared((groups, part, GROUP + SPREAD), dtype)
             order = T.alloc_shared((room,), "int32", scope="shared")
             found = T.alloc_shared((1,), "int32", scope="shared")
             full = T.alloc_barrier([32] * stages)
-            empty = T.alloc_barrier([4 * groups] * stages)
+            if pair:
+                empty = T.alloc_cluster_barrier([8 * groups] * stages)
+            else:
+                empty = T.alloc_barrier([4 * groups] * stages)
             T.pdl_sync()
             T.pdl_trigger()
             _list_blocks(
@@ -229,6 +240,8 @@ def gate_up(
                         1, cta, group_sizes, group_padded_offsets, group_idx_for_bx, hidden, order,
                         found, x_tile, w_tile, out_tile, full, empty,
                     )  # fmt: skip
+            if pair:
+                T.cluster_sync()
 
     return moe_gate_up
 
@@ -248,6 +261,7 @@ def down(
     passes: int,
     room: int,
     policy: int = 0,
+    pair: int = 0,
 ):
     """out[r] = hidden[r] @ down[e].T; `groups` consumers of 128 columns; see `_grouped.down`."""
     rows, slots, pairs = T.dynamic("rows"), T.dynamic("slots"), T.dynamic("pairs")
@@ -257,6 +271,8 @@ def down(
     part = block_t // passes
     once = "evict_first" if policy else None
     kept = "evict_last" if policy > 1 else None
+    pair = pair and tiles_n % 2 == 0 and sms % 2 == 0
+    mask, give_back = (BOTH, release_pair) if pair else (None, release)
 
     ahead = min(stages, steps)
 
@@ -285,7 +301,7 @@ def down(
                 acquire(empty, count + k, stages)
                 load(
                     hidden[b * block_t : b * block_t + block_t, at : at + BLOCK_K], x_tile[s, :, :],
-                    full, s, None, kept,
+                    full, s, mask, kept,
                 )  # fmt: skip
                 if count + k >= ahead:
                     load_weight(weight, e, cta + turn * sms, k, s, w_tile, full)
@@ -333,7 +349,7 @@ def down(
                             j < valid, T.cast(route_w[pair + j], "float32"), 0
                         )
             _multiply(
-                w_tile, x_tile, low_acc, high_acc, full, empty, count, steps,
+                w_tile, x_tile, low_acc, high_acc, full, empty, give_back, count, steps,
                 which * 2 * GROUP, which * 2 * GROUP + GROUP, stages,
             )  # fmt: skip
             count = count + steps
@@ -354,7 +370,9 @@ def down(
         out: T.Tensor((rows, d_hidden), dtype),
         compact: T.int32,
     ):
-        with T.Kernel(sms, threads=128 + 128 * groups) as cta:
+        with T.Kernel(
+            sms, threads=128 + 128 * groups, cluster_dims=2 if pair else None
+        ) as cta:
             x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, block_n, BLOCK_K), dtype)
             out_tile = T.alloc_shared((groups, part, GROUP + SPREAD), dtype)
@@ -364,7 +382,10 @@ def down(
             if weighted:
                 scale = T.alloc_shared((groups, block_t), "float32", scope="shared")
             full = T.alloc_barrier([32] * stages)
-            empty = T.alloc_barrier([4 * groups] * stages)
+            if pair:
+                empty = T.alloc_cluster_barrier([8 * groups] * stages)
+            else:
+                empty = T.alloc_barrier([4 * groups] * stages)
             T.pdl_trigger()
             _list_blocks(
                 order, found, group_idx_for_bx, group_sizes, group_padded_offsets, blocks,
@@ -396,5 +417,7 @@ def down(
                         group_idx_for_bx, compact, out, order, found, scale, x_tile, w_tile,
                         out_tile, full, empty,
                     )  # fmt: skip
+            if pair:
+                T.cluster_sync()
 
     return moe_down

@@ -19,6 +19,7 @@ BLOCK_K = 64  # of a stage: the 128 bytes that shared memory is swizzled over
 GROUP = 64  # rows of a wgmma, and of a consumer's share of a tile
 PRODUCER_REGISTERS = 40
 CONSUMER_REGISTERS = 232
+BOTH = 0b11  # the CTAs of a cluster, as a mask
 
 
 @T.macro

@@ -17,6 +17,7 @@ from ..common.dialect import Dialect, program
 from ._grouped import LOG2E, ceildiv
 from ._hopper import (
     BLOCK_K,
+    BOTH,
     CONSUMER_REGISTERS,
     GROUP,
     MANUAL,
@@ -30,7 +31,6 @@ from ._hopper import (
 
 ROWS = 2 * GROUP  # of a tile
 PAIR = 2 * ROWS  # of the two CTAs of a cluster
-BOTH = 0b11  # those CTAs, as a mask
 WIDE = 256  # columns of an accumulator
 PIECE = 64  # columns stored at once
 THREADS = 384
