@@ -33,46 +33,56 @@ class Routing(NamedTuple):
 class RoutePlan(NamedTuple):
     """Chooses every token's experts and sorts the choices into tiles, for calls of one shape."""
 
-    n_tokens: int
-    n_experts: int
-    top_k: int
-    slices: int
-    """Partial sums of the logits."""
-    chunks: int
-    """CTAs that choose and sort; a single one does both in one launch."""
-    blocks: int
+    logits: tuple[int, int, int]
+    """Partial sums, tokens, experts."""
+    pairs: tuple[int, int]
+    """Tokens, choices of a token."""
+    chunks: tuple[int, int]
+    """CTAs that choose and sort, experts; a single CTA does both in one launch."""
     slots: int
+    tables: tuple[list[int], list[int]]
+    """Lengths that the buffer of all int32 tables is cut into, and which pieces are tables."""
     launches: tuple[Launch, ...]
     """router, select; or router, choose, scan, place."""
 
     def __call__(self, hidden: torch.Tensor, router_w: torch.Tensor) -> Routing:
         """hidden: [T, H]; router_w: [E, H]."""
-        device, int32 = hidden.device, torch.int32
-        pairs, experts = (self.n_tokens, self.top_k), self.n_experts
-        logits = torch.empty(
-            (self.slices, self.n_tokens, experts), dtype=torch.float32, device=device
-        )
+        device, fp32 = hidden.device, torch.float32
+        logits = torch.empty(self.logits, dtype=fp32, device=device)
         self.launches[0](hidden, router_w, logits)
-        sizes = torch.empty(experts, dtype=int32, device=device)
-        offsets = torch.empty(experts, dtype=int32, device=device)
-        padded = torch.empty(experts, dtype=int32, device=device)
-        owner = torch.empty(self.blocks, dtype=int32, device=device)
-        groups = (sizes, offsets, padded, owner)
-        weights = torch.empty(pairs, dtype=torch.float32, device=device)
-        pair_row = torch.empty(pairs, dtype=int32, device=device)
-        source_row = torch.empty(self.slots, dtype=int32, device=device)
+        weights = torch.empty(self.pairs, dtype=fp32, device=device)
+        # Allocating takes as long as a launch does, so one buffer holds all tables.
+        lengths, chosen = self.tables
+        pieces = torch.empty(sum(lengths), dtype=torch.int32, device=device)
+        pieces = pieces.split_with_sizes(lengths)
+        sizes, offsets, padded, pair_row, source_row, owner, *more = [pieces[i] for i in chosen]
+        groups, pair_row = (sizes, offsets, padded, owner), pair_row.view(self.pairs)
         if len(self.launches) == 2:
             self.launches[1](logits, weights, pair_row, source_row, *groups)
         else:
+            ids, rank, counts, totals = more
+            ids, rank, counts = (
+                ids.view(self.pairs),
+                rank.view(self.pairs),
+                counts.view(self.chunks),
+            )
             _, choose, scan, place = self.launches
-            ids = torch.empty(pairs, dtype=int32, device=device)
-            rank = torch.empty(pairs, dtype=int32, device=device)
-            counts = torch.empty((self.chunks, experts), dtype=int32, device=device)
-            totals = torch.empty(experts, dtype=int32, device=device)
             choose(logits, ids, weights, rank, counts)
             scan(counts, totals)
             place(ids, rank, counts, totals, pair_row, source_row, *groups)
         return Routing(weights, pair_row, source_row, groups)
+
+
+def _cut(lengths: list[int]) -> tuple[list[int], list[int]]:
+    """How to cut a buffer of int32 so that every piece of these lengths starts at 16 bytes."""
+    cuts: list[int] = []
+    chosen = []
+    for length in lengths:
+        chosen.append(len(cuts))
+        cuts.append(length)
+        if length % 4:
+            cuts.append(-length % 4)
+    return cuts, chosen
 
 
 def finder() -> tuple[dict[str, dict[str, Any]], Find]:
@@ -135,9 +145,13 @@ def plan_route(
             _sort.place.get(block_token=block_token, **static),
         ]
     blocks = tile_count(n_tokens, n_experts, top_k, block_token, every)
+    pairs, slots, chunks = n_tokens * top_k, blocks * block_token, -(-n_tokens // block_t)
+    tables = [n_experts, n_experts, n_experts, pairs, slots, blocks]
+    if chunks > 1:
+        tables += [pairs, pairs, chunks * n_experts, n_experts]
     return RoutePlan(
-        n_tokens, n_experts, top_k, how["slices"], -(-n_tokens // block_t), blocks,
-        blocks * block_token, tuple(launches),
+        (how["slices"], n_tokens, n_experts), (n_tokens, top_k), (chunks, n_experts), slots,
+        _cut(tables), tuple(launches),
     )  # fmt: skip
 
 

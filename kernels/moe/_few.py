@@ -31,7 +31,7 @@ from ._hopper import (
     turns,
 )
 
-SPREAD = 8  # unused columns, so that a warp's tokens fall into different banks
+CHUNK = 16  # blocks that one thread counts
 
 
 @T.macro
@@ -39,73 +39,128 @@ def _multiply(
     w, x, first_acc, second_acc, full, empty, give_back, count, steps: int, row: int, second: int,
     stages: int,
 ):  # fmt: skip
-    """w[:, row:row+64] @ x.T and w[:, second:second+64] @ x.T over `steps` stages."""
+    """w[:, row:row+64] @ x.T and w[:, second:second+64] @ x.T over `steps` stages.
+
+    The accumulators have as many columns as the tile has tokens.
+    """
+    width = first_acc.shape[1]
     T.clear(first_acc)
     T.clear(second_acc)
     for k in T.serial(steps):
         s = T.truncmod(count + k, stages)
         await_full(full, count + k, stages)
-        T.wgmma_gemm(w[s, row : row + GROUP, :], x[s, :, :], first_acc, transpose_B=True)
-        T.wgmma_gemm(w[s, second : second + GROUP, :], x[s, :, :], second_acc, transpose_B=True)
+        T.wgmma_gemm(w[s, row : row + GROUP, :], x[s, 0:width, :], first_acc, transpose_B=True)
+        T.wgmma_gemm(
+            w[s, second : second + GROUP, :], x[s, 0:width, :], second_acc, transpose_B=True
+        )
         T.wait_wgmma(0)
         give_back(empty, count + k, stages)
 
 
 @T.macro
-def _store(acc, scale, out_tile, out, which: int, row, col, valid, width: int, passes: int):
+def _load_rows(x, start, wide, at, tile, s, full, narrow: int, mask):
+    """The producer loads the tile's rows of `x`: all that `tile` has room for, or `narrow`."""
+    block_t = tile.shape[1]
+    if not narrow or wide:
+        load(x[start : start + block_t, at : at + BLOCK_K], tile[s, :, :], full, s, mask)
+    else:
+        load(x[start : start + narrow, at : at + BLOCK_K], tile[s, 0:narrow, :], full, s, mask)
+
+
+@T.macro
+def _store(acc, scale, out_tile, out, which: int, row, col, valid, own):
     """out[row + j, col + i] = scale[which, j] * acc[i, j] for j < valid, if there is a scale.
 
-    Through out_tile, a part of j at a time.
+    A part of j at a time, through the two halves of out_tile. Where the tile has rows of `out` to
+    itself (`own`), rows past the valid ones take what is in `acc`.
     """
-    part = acc.shape[1] // passes
-    for p in T.unroll(passes):
-        T.sync_threads(1 + which, 128)
-        for i, j in T.Parallel(GROUP, part):
-            if scale is None:
-                out_tile[which, j, i] = acc[i, p * part + j]
+    part = out_tile.shape[2]
+    width = out.shape[1]
+    for p in T.unroll(acc.shape[1] // part):
+        if p * part < valid:
+            # The part before the last has left its half of out_tile; at first all have.
+            if p == 0:
+                T.tma_store_wait(0)
             else:
-                out_tile[which, j, i] = acc[i, p * part + j] * scale[which, p * part + j]
-        T.sync_threads(1 + which, 128)
-        for j, i in T.Parallel(part, GROUP):
-            if p * part + j < valid and col + i < width:
-                out[row + p * part + j, col + i] = out_tile[which, j, i]
+                T.tma_store_wait(1)
+            T.sync_threads(1 + which, 128)
+            for i, j in T.Parallel(GROUP, part):
+                if scale is None:
+                    out_tile[which, p % 2, j, i] = acc[i, p * part + j]
+                else:
+                    out_tile[which, p % 2, j, i] = acc[i, p * part + j] * scale[which, p * part + j]
+            T.fence_proxy_async()
+            T.sync_threads(1 + which, 128)
+            first = row + p * part
+            if T.Or(own, (p + 1) * part <= valid):
+                T.tma_copy(
+                    out_tile[which, p % 2, :, :], out[first : first + part, col : col + GROUP]
+                )
+            else:
+                for j, i in T.Parallel(part, GROUP):
+                    if p * part + j < valid and col + i < width:
+                        out[first + j, col + i] = out_tile[which, p % 2, j, i]
 
 
-def has_room(block_t: int, n_blocks: int) -> bool:
+def has_room(block_t: int, n_blocks: int, weighted: bool) -> bool:
     """Whether a table of the blocks fits beside the stages (few rows mean few blocks, mostly)."""
-    return n_blocks <= (512 if block_t > 160 else 1024)
+    return n_blocks <= (1024 if block_t <= 160 else 256 if weighted else 512)
 
 
-def _first_row(b, e, padded, block_token: int, block_t: int):
-    """First row, within expert e, of the tile that its block b stands for."""
-    return T.truncdiv(b * block_token - padded[e], block_token) * block_t
+def _tile(b, e, sizes, padded, block_token: int, block_t: int, narrow: int):
+    """(first row within expert e, rows) of the tile that its block b stands for.
+
+    An expert's rows are dealt out evenly to as few tiles as can hold them, so the `narrow` ones
+    may do.
+    """
+    width = block_t
+    if narrow:
+        tiles = T.max(T.truncdiv(sizes[e] + block_t - 1, block_t), 1)
+        even = T.truncdiv(sizes[e] + tiles - 1, tiles)
+        width = T.if_then_else(even <= narrow, narrow, block_t)
+    return T.truncdiv(b * block_token - padded[e], block_token) * width, width
 
 
 @T.macro
 def _list_blocks(
-    order, found, owner, sizes, padded, blocks, block_token: int, block_t: int, threads: int
-):
+    order, found, owner, sizes, padded, blocks, block_token: int, block_t: int, narrow: int,
+    threads: int,
+):  # fmt: skip
     """order = the blocks whose tiles have rows, in order; found[0] = how many there are."""
     (room,) = order.shape
-    has_rows = T.alloc_shared((room,), "int32", scope="shared")
-    place = T.alloc_var("int32", init=0)
+    sums = T.alloc_shared((room // CHUNK,), "int32", scope="shared")
+    place = T.alloc_local((ceildiv(room, threads),), "int32")
     for turn in T.serial(ceildiv(room, threads)):
         b = turn * threads + T.get_thread_binding()
-        if b < blocks:
-            e = owner[b]
-            row = _first_row(b, e, padded, block_token, block_t)
-            has_rows[b] = T.if_then_else(sizes[e] > row, 1, 0)
+        if b < room:
+            order[b] = 0
+            if b < blocks:
+                e = owner[b]
+                row, _ = _tile(b, e, sizes, padded, block_token, block_t, narrow)
+                order[b] = T.if_then_else(sizes[e] > row, 1, 0)
     T.sync_threads()
-    for turn in T.serial(ceildiv(room, threads)):
+    if T.get_thread_binding() < room // CHUNK:
+        sums[T.get_thread_binding()] = 0
+        for q in T.serial(CHUNK):
+            sums[T.get_thread_binding()] += order[T.get_thread_binding() * CHUNK + q]
+    T.sync_threads()
+    for turn in T.unroll(ceildiv(room, threads)):
         b = turn * threads + T.get_thread_binding()
-        if b < blocks:
-            place = 0
-            for q in T.serial(b):
-                place = place + has_rows[q]
-            if has_rows[b] > 0:
-                order[place] = b
-            if b == blocks - 1:
-                found[0] = place + has_rows[b]
+        place[turn] = -1
+        if b < blocks and order[T.min(b, room - 1)] > 0:
+            place[turn] = 0
+            for q in T.serial(T.truncdiv(b, CHUNK)):
+                place[turn] += sums[q]
+            for q in T.serial(T.truncmod(b, CHUNK)):
+                place[turn] += order[b - T.truncmod(b, CHUNK) + q]
+    if T.get_thread_binding() == 0:
+        found[0] = 0
+        for q in T.serial(room // CHUNK):
+            found[0] += sums[q]
+    T.sync_threads()
+    for turn in T.unroll(ceildiv(room, threads)):
+        if place[turn] >= 0:
+            order[place[turn]] = turn * threads + T.get_thread_binding()
     T.sync_threads()
 
 
@@ -118,11 +173,11 @@ def gate_up(
     dtype: str,
     block_token: int,
     block_t: int,
+    narrow: int,
+    room: int,
     groups: int,
     stages: int,
     passes: int,
-    room: int,
-    policy: int = 0,
     pair: int = 0,
 ):
     """hidden[r] = silu(x[r] @ gate[e].T) * (x[r] @ up[e].T); `groups` consumers of 64 columns."""
@@ -131,8 +186,7 @@ def gate_up(
     sms, block_n = D.target.sms, GROUP * groups
     tiles_n, steps = ceildiv(d_expert, block_n), ceildiv(d_hidden, BLOCK_K)
     part = block_t // passes
-    once = "evict_first" if policy else None
-    kept = "evict_last" if policy > 1 else None
+    assert narrow % part == 0
     pair = pair and tiles_n % 2 == 0 and sms % 2 == 0
     mask, give_back = (BOTH, release_pair) if pair else (None, release)
 
@@ -146,48 +200,59 @@ def gate_up(
             b = order[T.truncdiv(cta + turn * sms, tiles_n)]
             col = T.truncmod(cta + turn * sms, tiles_n) * block_n
             e = owner[b]
-            row = _first_row(b, e, padded, block_token, block_t)
+            row, width = _tile(b, e, sizes, padded, block_token, block_t, narrow)
             start = T.if_then_else(compact != 0, offsets[e], padded[e]) + row
+            wide = width == block_t
             for k in T.serial(steps):
                 s = T.truncmod(count + k, stages)
                 at = k * BLOCK_K
                 acquire(empty, count + k, stages)
                 load(
-                    x[start : start + block_t, at : at + BLOCK_K], x_tile[s, :, :],
-                    full, s, mask, kept,
-                )  # fmt: skip
-                load(
-                    gate[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, 0:block_n, :],
-                    full, s, None, once,
-                )  # fmt: skip
-                load(
-                    up[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, block_n:, :],
-                    full, s, None, once,
-                )  # fmt: skip
+                    gate[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, :block_n, :], full, s
+                )
+                load(up[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, block_n:, :], full, s)
+                _load_rows(x, start, wide, at, x_tile, s, full, narrow, mask)
                 T.mbarrier_arrive(full[s])
             count = count + steps
+
+    @T.macro
+    def compute(
+        n: int, which: int, hidden, row, col, valid, count, x_tile, w_tile, out_tile, full, empty
+    ):
+        gate_acc = T.alloc_fragment((GROUP, n), "float32")
+        up_acc = T.alloc_fragment((GROUP, n), "float32")
+        _multiply(
+            w_tile, x_tile, gate_acc, up_acc, full, empty, give_back, count, steps,
+            which * GROUP, block_n + which * GROUP, stages,
+        )  # fmt: skip
+        for i, j in T.Parallel(GROUP, n):
+            up_acc[i, j] *= gate_acc[i, j] / (1 + T.exp2(-LOG2E * gate_acc[i, j]))
+        _store(up_acc, None, out_tile, hidden, which, row, col, valid, True)
 
     @T.macro
     def consume(
         which: int, cta, sizes, padded, owner, hidden, order, found, x_tile, w_tile, out_tile,
         full, empty,
     ):  # fmt: skip
-        gate_acc = T.alloc_fragment((GROUP, block_t), "float32")
-        up_acc = T.alloc_fragment((GROUP, block_t), "float32")
         count = T.alloc_var("int32", init=0)
         for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
             b = order[T.truncdiv(cta + turn * sms, tiles_n)]
             col = T.truncmod(cta + turn * sms, tiles_n) * block_n + which * GROUP
             e = owner[b]
-            valid = sizes[e] - _first_row(b, e, padded, block_token, block_t)
-            _multiply(
-                w_tile, x_tile, gate_acc, up_acc, full, empty, give_back, count, steps,
-                which * GROUP, block_n + which * GROUP, stages,
-            )  # fmt: skip
+            row, width = _tile(b, e, sizes, padded, block_token, block_t, narrow)
+            valid = T.min(sizes[e] - row, width)
+            if not narrow or width == block_t:
+                compute(
+                    block_t, which, hidden, b * block_t, col, valid, count, x_tile, w_tile,
+                    out_tile, full, empty,
+                )  # fmt: skip
+            else:
+                compute(
+                    narrow, which, hidden, b * block_t, col, valid, count, x_tile, w_tile,
+                    out_tile, full, empty,
+                )  # fmt: skip
             count = count + steps
-            for i, j in T.Parallel(GROUP, block_t):
-                up_acc[i, j] *= gate_acc[i, j] / (1 + T.exp2(-LOG2E * gate_acc[i, j]))
-            _store(up_acc, None, out_tile, hidden, which, b * block_t, col, valid, d_expert, passes)
+        T.tma_store_wait(0)
 
     @T.prim_func
     def moe_gate_up(
@@ -201,12 +266,10 @@ def gate_up(
         hidden: T.Tensor((slots, d_expert), dtype),
         compact: T.int32,
     ):
-        with T.Kernel(
-            sms, threads=128 + 128 * groups, cluster_dims=2 if pair else None
-        ) as cta:
+        with T.Kernel(sms, threads=128 + 128 * groups, cluster_dims=2 if pair else None) as cta:
             x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, 2 * block_n, BLOCK_K), dtype)
-            out_tile = T.alloc_shared((groups, part, GROUP + SPREAD), dtype)
+            out_tile = T.alloc_shared((groups, 2, part, GROUP), dtype)
             order = T.alloc_shared((room,), "int32", scope="shared")
             found = T.alloc_shared((1,), "int32", scope="shared")
             full = T.alloc_barrier([32] * stages)
@@ -218,7 +281,7 @@ def gate_up(
             T.pdl_trigger()
             _list_blocks(
                 order, found, group_idx_for_bx, group_sizes, group_padded_offsets, blocks,
-                block_token, block_t, 128 + 128 * groups,
+                block_token, block_t, narrow, 128 + 128 * groups,
             )  # fmt: skip
             with T.ws(0):
                 T.dec_max_nreg(PRODUCER_REGISTERS)
@@ -256,11 +319,11 @@ def down(
     block_token: int,
     weighted: bool,
     block_t: int,
+    narrow: int,
+    room: int,
     groups: int,
     stages: int,
     passes: int,
-    room: int,
-    policy: int = 0,
     pair: int = 0,
 ):
     """out[r] = hidden[r] @ down[e].T; `groups` consumers of 128 columns; see `_grouped.down`."""
@@ -269,8 +332,7 @@ def down(
     sms, block_n = D.target.sms, 2 * GROUP * groups
     tiles_n, steps = ceildiv(d_hidden, block_n), ceildiv(d_expert, BLOCK_K)
     part = block_t // passes
-    once = "evict_first" if policy else None
-    kept = "evict_last" if policy > 1 else None
+    assert narrow % part == 0
     pair = pair and tiles_n % 2 == 0 and sms % 2 == 0
     mask, give_back = (BOTH, release_pair) if pair else (None, release)
 
@@ -281,11 +343,13 @@ def down(
         col = T.truncmod(number, tiles_n) * block_n
         load(
             weight[e, col : col + block_n, k * BLOCK_K : k * BLOCK_K + BLOCK_K], w_tile[s, :, :],
-            full, s, None, once,
+            full, s,
         )  # fmt: skip
 
     @T.macro
-    def produce(cta, hidden, weight, owner, order, found, x_tile, w_tile, full, empty):
+    def produce(
+        cta, hidden, weight, sizes, padded, owner, order, found, x_tile, w_tile, full, empty
+    ):
         # Weights do not depend on `gate_up`, so the first ones are loaded while it still runs.
         if cta < found[0] * tiles_n:
             for k in T.serial(ahead):
@@ -295,16 +359,14 @@ def down(
         for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
             b = order[T.truncdiv(cta + turn * sms, tiles_n)]
             e = owner[b]
+            wide = _tile(b, e, sizes, padded, block_token, block_t, narrow)[1] == block_t
             for k in T.serial(steps):
                 s = T.truncmod(count + k, stages)
                 at = k * BLOCK_K
                 acquire(empty, count + k, stages)
-                load(
-                    hidden[b * block_t : b * block_t + block_t, at : at + BLOCK_K], x_tile[s, :, :],
-                    full, s, mask, kept,
-                )  # fmt: skip
                 if count + k >= ahead:
                     load_weight(weight, e, cta + turn * sms, k, s, w_tile, full)
+                _load_rows(hidden, b * block_t, wide, at, x_tile, s, full, narrow, mask)
                 T.mbarrier_arrive(full[s])
             count = count + steps
 
@@ -325,38 +387,52 @@ def down(
                             out[used + n, (lane + c * 96) * 8 + v] = 0
 
     @T.macro
+    def compute(
+        n: int, which: int, out, start, col, valid, scale, count, x_tile, w_tile, out_tile,
+        full, empty,
+    ):  # fmt: skip
+        low_acc = T.alloc_fragment((GROUP, n), "float32")
+        high_acc = T.alloc_fragment((GROUP, n), "float32")
+        _multiply(
+            w_tile, x_tile, low_acc, high_acc, full, empty, give_back, count, steps,
+            which * 2 * GROUP, which * 2 * GROUP + GROUP, stages,
+        )  # fmt: skip
+        _store(low_acc, scale, out_tile, out, which, start, col, valid, not weighted)
+        _store(high_acc, scale, out_tile, out, which, start, col + GROUP, valid, not weighted)
+
+    @T.macro
     def consume(
         which: int, cta, route_w, sizes, offsets, padded, owner, compact, out, order, found,
         scale, x_tile, w_tile, out_tile, full, empty,
     ):  # fmt: skip
-        low_acc = T.alloc_fragment((GROUP, block_t), "float32")
-        high_acc = T.alloc_fragment((GROUP, block_t), "float32")
         count = T.alloc_var("int32", init=0)
         for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
             b = order[T.truncdiv(cta + turn * sms, tiles_n)]
             col = T.truncmod(cta + turn * sms, tiles_n) * block_n + which * 2 * GROUP
             e = owner[b]
-            row = _first_row(b, e, padded, block_token, block_t)
-            valid = sizes[e] - row
+            row, width = _tile(b, e, sizes, padded, block_token, block_t, narrow)
+            valid = T.min(sizes[e] - row, width)
             pair = offsets[e] + row
-            # Unweighted results stay in this module's tile space.
-            start = T.if_then_else(compact != 0, pair, padded[e] + row) if weighted else b * block_t
+            start = T.if_then_else(compact != 0, pair, padded[e] + row)
             if weighted:  # read after _store's first barrier, last before its last one
-                for turn_w in T.serial(ceildiv(block_t, 128)):
-                    j = turn_w * 128 + T.get_thread_binding() - 128 - which * 128
+                for piece in T.serial(ceildiv(block_t, 128)):
+                    j = piece * 128 + T.get_thread_binding() - 128 - which * 128
                     if j < block_t:
                         scale[which, j] = T.if_then_else(
                             j < valid, T.cast(route_w[pair + j], "float32"), 0
                         )
-            _multiply(
-                w_tile, x_tile, low_acc, high_acc, full, empty, give_back, count, steps,
-                which * 2 * GROUP, which * 2 * GROUP + GROUP, stages,
-            )  # fmt: skip
+            if not narrow or width == block_t:
+                compute(
+                    block_t, which, out, start, col, valid, scale, count, x_tile, w_tile,
+                    out_tile, full, empty,
+                )  # fmt: skip
+            else:
+                compute(
+                    narrow, which, out, start, col, valid, scale, count, x_tile, w_tile,
+                    out_tile, full, empty,
+                )  # fmt: skip
             count = count + steps
-            _store(low_acc, scale, out_tile, out, which, start, col, valid, d_hidden, passes)
-            _store(
-                high_acc, scale, out_tile, out, which, start, col + GROUP, valid, d_hidden, passes
-            )
+        T.tma_store_wait(0)
 
     @T.prim_func
     def moe_down(
@@ -370,12 +446,10 @@ def down(
         out: T.Tensor((rows, d_hidden), dtype),
         compact: T.int32,
     ):
-        with T.Kernel(
-            sms, threads=128 + 128 * groups, cluster_dims=2 if pair else None
-        ) as cta:
+        with T.Kernel(sms, threads=128 + 128 * groups, cluster_dims=2 if pair else None) as cta:
             x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, block_n, BLOCK_K), dtype)
-            out_tile = T.alloc_shared((groups, part, GROUP + SPREAD), dtype)
+            out_tile = T.alloc_shared((groups, 2, part, GROUP), dtype)
             order = T.alloc_shared((room,), "int32", scope="shared")
             found = T.alloc_shared((1,), "int32", scope="shared")
             scale = None
@@ -389,14 +463,14 @@ def down(
             T.pdl_trigger()
             _list_blocks(
                 order, found, group_idx_for_bx, group_sizes, group_padded_offsets, blocks,
-                block_token, block_t, 128 + 128 * groups,
+                block_token, block_t, narrow, 128 + 128 * groups,
             )  # fmt: skip
             with T.ws(0):
                 T.dec_max_nreg(PRODUCER_REGISTERS)
                 if T.get_thread_binding() < 32:
                     produce(
-                        cta, hidden, weight, group_idx_for_bx, order, found, x_tile, w_tile,
-                        full, empty,
+                        cta, hidden, weight, group_sizes, group_padded_offsets, group_idx_for_bx,
+                        order, found, x_tile, w_tile, full, empty,
                     )  # fmt: skip
                 elif weighted and compact == 0:
                     clear_padding(

@@ -34,7 +34,7 @@ def follow(D):
 
 
 @T.macro
-def load(source, tile, full, stage, mask=None, policy=None):
+def load(source, tile, full, stage, mask=None):
     """The producer warp loads a tile of `stage`; `mask` names the CTAs of the cluster to get it."""
     T.tma_copy(
         source,
@@ -42,7 +42,6 @@ def load(source, tile, full, stage, mask=None, policy=None):
         barrier=full[stage],
         cluster_mask=mask,
         leader_scope_threads=32,
-        eviction_policy=policy,
     )
 
 

@@ -74,7 +74,7 @@ def routed(
     if plan is None:
         used, find = _dispatch.finder()
         shape = portable.shape_of(gate_w, n_pairs)
-        chosen = _fitting(find("moe/hopper/routed", **shape), group_idx_for_bx.shape[0])
+        chosen = _fitting(find("moe/hopper/routed", **shape), group_idx_for_bx.shape[0], True)
         experts = _plan_experts(
             chosen, portable.ROUTED_BLOCK, group_idx_for_bx.shape[0], shape, tokens, True, find
         )
@@ -108,10 +108,11 @@ def layer(
         dialect.remember(_layer_plans, key, plan)
     note(plan.used)
     routing = plan.route(hidden, router_w)
+    results = torch.empty((plan.route.slots, out.shape[1]), dtype=out.dtype, device=out.device)
     source = hidden
     if plan.permute is not None:
-        source = _dispatch.permuted(plan.permute, hidden, routing)
-    results = torch.empty((plan.route.slots, out.shape[1]), dtype=out.dtype, device=out.device)
+        source = results  # `down` writes there when `gate_up` has read all of it
+        plan.permute(hidden, routing.pair_row, source)
     compact = (int(plan.permute is None), 0)
     plan.experts(source, weights, hidden.view(-1), routing.groups, results, compact)
     plan.combine(results, routing.pair_row, routing.weights, out)
@@ -132,14 +133,14 @@ def _plan_layer(
     blocks = _dispatch.tile_count(
         n_tokens, shape["n_experts"], top_k, chosen["block_t"], every=every
     )
-    chosen = _fitting(chosen, blocks)
+    chosen = _fitting(chosen, blocks, False)
     every, block_t = chosen["rows"] == "every", chosen["block_t"]
     route = _dispatch.plan_route(hidden, router_w, top_k, block_t, every, find)
     return Layer(
         used,
         route,
         None if every else _dispatch.plan_rows(_rows.permute, hidden, top_k, find),
-        _plan_experts(chosen, block_t, route.blocks, shape, hidden, False, find),
+        _plan_experts(chosen, block_t, route.slots // block_t, shape, hidden, False, find),
         _dispatch.plan_rows(_rows.combine, hidden, top_k, find),
     )
 
@@ -149,9 +150,9 @@ def _on_hopper() -> bool:
     return dialect.current().arch.startswith("sm_90")
 
 
-def _fitting(plan: dict[str, Any], n_blocks: int) -> dict[str, Any]:
+def _fitting(plan: dict[str, Any], n_blocks: int, weighted: bool) -> dict[str, Any]:
     """The plan, or the one that serves any number of blocks."""
-    return plan if _few.has_room(plan["block_t"], n_blocks) else MANY
+    return plan if _few.has_room(plan["block_t"], n_blocks, weighted) else MANY
 
 
 def _plan_experts(
@@ -174,7 +175,8 @@ def _plan_experts(
         family = _few
         # Room of the block table: powers of two, so that few sizes get compiled.
         room = max(128, 1 << (n_blocks - 1).bit_length())
-        static |= {"block_token": block_token, "block_t": block_t, "room": room}
+        narrow = chosen.get("narrow", 0)
+        static |= {"block_token": block_token, "block_t": block_t, "narrow": narrow, "room": room}
     else:
         family = _many
         static["n_experts"] = shape["n_experts"]
