@@ -18,7 +18,6 @@ from ..common.dialect import Dialect, program
 from ._grouped import LOG2E, ceildiv
 from ._hopper import (
     BLOCK_K,
-    BOTH,
     CONSUMER_REGISTERS,
     GROUP,
     MANUAL,
@@ -27,7 +26,6 @@ from ._hopper import (
     await_full,
     load,
     release,
-    release_pair,
     turns,
 )
 
@@ -36,7 +34,7 @@ CHUNK = 16  # blocks that one thread counts
 
 @T.macro
 def _multiply(
-    w, x, first_acc, second_acc, full, empty, give_back, count, steps: int, row: int, second: int,
+    w, x, first_acc, second_acc, full, empty, count, steps: int, row: int, second: int,
     stages: int,
 ):  # fmt: skip
     """w[:, row:row+64] @ x.T and w[:, second:second+64] @ x.T over `steps` stages.
@@ -54,17 +52,17 @@ def _multiply(
             w[s, second : second + GROUP, :], x[s, 0:width, :], second_acc, transpose_B=True
         )
         T.wait_wgmma(0)
-        give_back(empty, count + k, stages)
+        release(empty, count + k, stages)
 
 
 @T.macro
-def _load_rows(x, start, wide, at, tile, s, full, narrow: int, mask):
+def _load_rows(x, start, wide, at, tile, s, full, narrow: int):
     """The producer loads the tile's rows of `x`: all that `tile` has room for, or `narrow`."""
     block_t = tile.shape[1]
     if not narrow or wide:
-        load(x[start : start + block_t, at : at + BLOCK_K], tile[s, :, :], full, s, mask)
+        load(x[start : start + block_t, at : at + BLOCK_K], tile[s, :, :], full, s)
     else:
-        load(x[start : start + narrow, at : at + BLOCK_K], tile[s, 0:narrow, :], full, s, mask)
+        load(x[start : start + narrow, at : at + BLOCK_K], tile[s, 0:narrow, :], full, s)
 
 
 @T.macro
@@ -178,7 +176,6 @@ def gate_up(
     groups: int,
     stages: int,
     passes: int,
-    pair: int = 0,
 ):
     """hidden[r] = silu(x[r] @ gate[e].T) * (x[r] @ up[e].T); `groups` consumers of 64 columns."""
     rows, slots = T.dynamic("rows"), T.dynamic("slots")
@@ -187,8 +184,6 @@ def gate_up(
     tiles_n, steps = ceildiv(d_expert, block_n), ceildiv(d_hidden, BLOCK_K)
     part = block_t // passes
     assert narrow % part == 0
-    pair = pair and tiles_n % 2 == 0 and sms % 2 == 0
-    mask, give_back = (BOTH, release_pair) if pair else (None, release)
 
     @T.macro
     def produce(
@@ -211,7 +206,7 @@ def gate_up(
                     gate[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, :block_n, :], full, s
                 )
                 load(up[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, block_n:, :], full, s)
-                _load_rows(x, start, wide, at, x_tile, s, full, narrow, mask)
+                _load_rows(x, start, wide, at, x_tile, s, full, narrow)
                 T.mbarrier_arrive(full[s])
             count = count + steps
 
@@ -222,7 +217,7 @@ def gate_up(
         gate_acc = T.alloc_fragment((GROUP, n), "float32")
         up_acc = T.alloc_fragment((GROUP, n), "float32")
         _multiply(
-            w_tile, x_tile, gate_acc, up_acc, full, empty, give_back, count, steps,
+            w_tile, x_tile, gate_acc, up_acc, full, empty, count, steps,
             which * GROUP, block_n + which * GROUP, stages,
         )  # fmt: skip
         for i, j in T.Parallel(GROUP, n):
@@ -266,17 +261,14 @@ def gate_up(
         hidden: T.Tensor((slots, d_expert), dtype),
         compact: T.int32,
     ):
-        with T.Kernel(sms, threads=128 + 128 * groups, cluster_dims=2 if pair else None) as cta:
+        with T.Kernel(sms, threads=128 + 128 * groups) as cta:
             x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, 2 * block_n, BLOCK_K), dtype)
             out_tile = T.alloc_shared((groups, 2, part, GROUP), dtype)
             order = T.alloc_shared((room,), "int32", scope="shared")
             found = T.alloc_shared((1,), "int32", scope="shared")
             full = T.alloc_barrier([32] * stages)
-            if pair:
-                empty = T.alloc_cluster_barrier([8 * groups] * stages)
-            else:
-                empty = T.alloc_barrier([4 * groups] * stages)
+            empty = T.alloc_barrier([4 * groups] * stages)
             T.pdl_sync()
             T.pdl_trigger()
             _list_blocks(
@@ -303,8 +295,6 @@ def gate_up(
                         1, cta, group_sizes, group_padded_offsets, group_idx_for_bx, hidden, order,
                         found, x_tile, w_tile, out_tile, full, empty,
                     )  # fmt: skip
-            if pair:
-                T.cluster_sync()
 
     return moe_gate_up
 
@@ -324,7 +314,6 @@ def down(
     groups: int,
     stages: int,
     passes: int,
-    pair: int = 0,
 ):
     """out[r] = hidden[r] @ down[e].T; `groups` consumers of 128 columns; see `_grouped.down`."""
     rows, slots, pairs = T.dynamic("rows"), T.dynamic("slots"), T.dynamic("pairs")
@@ -333,8 +322,6 @@ def down(
     tiles_n, steps = ceildiv(d_hidden, block_n), ceildiv(d_expert, BLOCK_K)
     part = block_t // passes
     assert narrow % part == 0
-    pair = pair and tiles_n % 2 == 0 and sms % 2 == 0
-    mask, give_back = (BOTH, release_pair) if pair else (None, release)
 
     ahead = min(stages, steps)
 
@@ -366,7 +353,7 @@ def down(
                 acquire(empty, count + k, stages)
                 if count + k >= ahead:
                     load_weight(weight, e, cta + turn * sms, k, s, w_tile, full)
-                _load_rows(hidden, b * block_t, wide, at, x_tile, s, full, narrow, mask)
+                _load_rows(hidden, b * block_t, wide, at, x_tile, s, full, narrow)
                 T.mbarrier_arrive(full[s])
             count = count + steps
 
@@ -394,7 +381,7 @@ def down(
         low_acc = T.alloc_fragment((GROUP, n), "float32")
         high_acc = T.alloc_fragment((GROUP, n), "float32")
         _multiply(
-            w_tile, x_tile, low_acc, high_acc, full, empty, give_back, count, steps,
+            w_tile, x_tile, low_acc, high_acc, full, empty, count, steps,
             which * 2 * GROUP, which * 2 * GROUP + GROUP, stages,
         )  # fmt: skip
         _store(low_acc, scale, out_tile, out, which, start, col, valid, not weighted)
@@ -446,7 +433,7 @@ def down(
         out: T.Tensor((rows, d_hidden), dtype),
         compact: T.int32,
     ):
-        with T.Kernel(sms, threads=128 + 128 * groups, cluster_dims=2 if pair else None) as cta:
+        with T.Kernel(sms, threads=128 + 128 * groups) as cta:
             x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, block_n, BLOCK_K), dtype)
             out_tile = T.alloc_shared((groups, 2, part, GROUP), dtype)
@@ -456,10 +443,7 @@ def down(
             if weighted:
                 scale = T.alloc_shared((groups, block_t), "float32", scope="shared")
             full = T.alloc_barrier([32] * stages)
-            if pair:
-                empty = T.alloc_cluster_barrier([8 * groups] * stages)
-            else:
-                empty = T.alloc_barrier([4 * groups] * stages)
+            empty = T.alloc_barrier([4 * groups] * stages)
             T.pdl_trigger()
             _list_blocks(
                 order, found, group_idx_for_bx, group_sizes, group_padded_offsets, blocks,
@@ -491,7 +475,5 @@ def down(
                         group_idx_for_bx, compact, out, order, found, scale, x_tile, w_tile,
                         out_tile, full, empty,
                     )  # fmt: skip
-            if pair:
-                T.cluster_sync()
 
     return moe_down

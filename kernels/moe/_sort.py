@@ -12,7 +12,6 @@ from ..common.dialect import Dialect, program
 from ._hopper import follow
 from ._router import choose_experts, padded_experts
 
-
 BUNCH = 16  # experts
 
 
