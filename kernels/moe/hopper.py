@@ -6,7 +6,7 @@ import torch
 
 from ..common import dialect
 from ..common.schedule import note
-from . import _dispatch, _few, _many, _rows, portable
+from . import _dispatch, _few, _few_parts, _many, _rows, portable
 
 MANY = {"tiles": "many", "block_t": _many.ROWS, "rows": "copy"}
 
@@ -152,7 +152,7 @@ def _on_hopper() -> bool:
 
 def _fitting(plan: dict[str, Any], n_blocks: int, weighted: bool) -> dict[str, Any]:
     """The plan, or the one that serves any number of blocks."""
-    return plan if _few.has_room(plan["block_t"], n_blocks, weighted) else MANY
+    return plan if _few_parts.has_room(plan["block_t"], n_blocks, weighted) else MANY
 
 
 def _plan_experts(
