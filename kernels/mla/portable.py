@@ -17,7 +17,7 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
     Raises:
         NotImplementedError: more than one KV head.
     """
-    key = (q.shape, kv.shape, q.dtype)
+    key = (q.shape, kv.shape, q.dtype, q.device)
     plan = _plans.get(key)
     if plan is None:
         require_one_kv_head(kv)
@@ -26,10 +26,10 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
         tiling = find("dense", rows=heads)
         sizes = {"dim": dim, "pe_dim": q_pe.shape[-1], "dtype": dtype_name(q), **tiling}
         programs = (dense_whole, dense_parts)
-        plan = _plan(used, find, programs, sizes, batch, heads, kv.shape[1])
+        plan = _plan(used, find, programs, sizes, batch, heads, kv.shape[1]).on(q.device)
         dialect.remember(_plans, key, plan)
     schedule.note(plan.used)
-    plan.launch(q, q_pe, kv.squeeze(2), k_pe.squeeze(2), *plan.scratch(q), out, softmax_scale)
+    plan.launch(q, q_pe, kv.squeeze(2), k_pe.squeeze(2), *plan.scratch(), out, softmax_scale)
 
 
 def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, causal):
@@ -40,7 +40,7 @@ def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, c
     """
     batch, q_len, heads, qk_dim = q.shape
     rows, page, dim = q_len * heads, kv_cache.shape[1], out.shape[-1]
-    key = (q.shape, dim, page, block_table.shape[1], q.dtype)
+    key = (q.shape, dim, page, block_table.shape[1], q.dtype, q.device)
     plan = _plans.get(key)
     if plan is None:
         require_one_kv_head(kv_cache)
@@ -49,7 +49,7 @@ def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, c
         sizes = {"dim": dim, "pe_dim": qk_dim - dim, "page": page, "dtype": dtype_name(q), **tiling}
         # The lengths stay on the device; the width of the block table bounds them.
         keys = block_table.shape[1] * page
-        plan = _plan(used, find, (paged_whole, paged_parts), sizes, batch, rows, keys)
+        plan = _plan(used, find, (paged_whole, paged_parts), sizes, batch, rows, keys).on(q.device)
         dialect.remember(_plans, key, plan)
     schedule.note(plan.used)
     plan.launch(
@@ -57,7 +57,7 @@ def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, c
         kv_cache.squeeze(2),
         block_table,
         cache_seqlens,
-        *plan.scratch(q),
+        *plan.scratch(),
         out.view(batch, rows, dim),
         lse,
         softmax_scale,

@@ -1,14 +1,23 @@
-"""Host side of the routing: sizes buffers from shapes alone and launches the programs."""
+"""Host side of the routing: sizes buffers from shapes alone and launches the programs.
+
+What a call launches depends on its shapes only, so it is looked up once for them (`plan_route` and
+the like): schedules and programs by name cost Python more time than small launches take.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 
-from ..common.dialect import current
+from ..common.dialect import Program, current
 from ..common.schedule import schedule
-from . import _router, _rows, _sort
+from . import _router, _sort
+
+Find = Callable[..., dict[str, Any]]
+"""`schedule`, or something like it: program name and shape to its schedule."""
+Launch = Callable[..., None]
 
 
 class Routing(NamedTuple):
@@ -19,6 +28,72 @@ class Routing(NamedTuple):
     source_row: torch.Tensor  # [slots] token of each tile-space row; unset where there is none
     groups: tuple[torch.Tensor, ...]
     """group_sizes, group_offsets, group_padded_offsets [E], group_idx_for_bx [blocks]."""
+
+
+class RoutePlan(NamedTuple):
+    """Chooses every token's experts and sorts the choices into tiles, for calls of one shape."""
+
+    logits: tuple[int, int, int]
+    """Partial sums, tokens, experts."""
+    pairs: tuple[int, int]
+    """Tokens, choices of a token."""
+    chunks: tuple[int, int]
+    """CTAs that choose and sort, experts; a single CTA does both in one launch."""
+    slots: int
+    tables: tuple[list[int], list[int]]
+    """Lengths that the buffer of all int32 tables is cut into, and which pieces are tables."""
+    launches: tuple[Launch, ...]
+    """router, select; or router, choose, scan, place."""
+
+    def __call__(self, hidden: torch.Tensor, router_w: torch.Tensor) -> Routing:
+        """hidden: [T, H]; router_w: [E, H]."""
+        device, fp32 = hidden.device, torch.float32
+        logits = torch.empty(self.logits, dtype=fp32, device=device)
+        self.launches[0](hidden, router_w, logits)
+        weights = torch.empty(self.pairs, dtype=fp32, device=device)
+        # Allocating takes as long as a launch does, so one buffer holds all tables.
+        lengths, chosen = self.tables
+        pieces = torch.empty(sum(lengths), dtype=torch.int32, device=device)
+        pieces = pieces.split_with_sizes(lengths)
+        sizes, offsets, padded, pair_row, source_row, owner, *more = [pieces[i] for i in chosen]
+        groups, pair_row = (sizes, offsets, padded, owner), pair_row.view(self.pairs)
+        if len(self.launches) == 2:
+            self.launches[1](logits, weights, pair_row, source_row, *groups)
+        else:
+            ids, rank, counts, totals = more
+            ids, rank, counts = (
+                ids.view(self.pairs),
+                rank.view(self.pairs),
+                counts.view(self.chunks),
+            )
+            _, choose, scan, place = self.launches
+            choose(logits, ids, weights, rank, counts)
+            scan(counts, totals)
+            place(ids, rank, counts, totals, pair_row, source_row, *groups)
+        return Routing(weights, pair_row, source_row, groups)
+
+
+def _cut(lengths: list[int]) -> tuple[list[int], list[int]]:
+    """How to cut a buffer of int32 so that every piece of these lengths starts at 16 bytes."""
+    cuts: list[int] = []
+    chosen = []
+    for length in lengths:
+        chosen.append(len(cuts))
+        cuts.append(length)
+        if length % 4:
+            cuts.append(-length % 4)
+    return cuts, chosen
+
+
+def finder() -> tuple[dict[str, dict[str, Any]], Find]:
+    """(schedules by program name, function that looks one up and adds it there)."""
+    used: dict[str, dict[str, Any]] = {}
+
+    def find(name: str, **shape: Any) -> dict[str, Any]:
+        used[name] = schedule(name, **shape)
+        return used[name]
+
+    return used, find
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
@@ -35,69 +110,65 @@ def tile_count(n_tokens: int, n_experts: int, top_k: int, block_token: int, ever
     return (pairs + (block_token - 1) * used) // block_token
 
 
-def route(
+def plan_route(
     hidden: torch.Tensor,  # [T, H]
     router_w: torch.Tensor,  # [E, H]
     top_k: int,
     block_token: int,
     every: bool,
-) -> Routing:
-    """Choose every token's experts and sort the choices into tiles of `block_token` rows."""
-    n_tokens, d_hidden = hidden.shape
-    n_experts = router_w.shape[0]
-    sort = schedule("moe/routing/sort", tokens=n_tokens, n_experts=n_experts)
+    find: Find = schedule,
+) -> RoutePlan:
+    """How to route tokens of this shape into tiles of `block_token` rows.
+
+    Raises:
+        ValueError: `every`, and more tokens than one CTA sorts.
+    """
+    (n_tokens, d_hidden), n_experts = hidden.shape, router_w.shape[0]
+    sort = find("moe/routing/sort", tokens=n_tokens, n_experts=n_experts)
     block_t, threads = sort["block_t"], sort["threads"]
     if every and n_tokens > block_t:
         raise ValueError(f"'every' needs all {n_tokens} tokens in one chunk, which holds {block_t}")
-
-    def empty(*shape: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
-        return torch.empty(shape, dtype=dtype, device=hidden.device)
-
-    how = schedule("moe/routing/router", tokens=n_tokens, d_hidden=d_hidden)
-    logits = empty(how["slices"], n_tokens, n_experts, dtype=torch.float32)
-    _router.router.get(
-        n_experts=n_experts, d_hidden=d_hidden, dtype=dtype_name(hidden), **how
-    )(hidden, router_w, logits)  # fmt: skip
-
-    blocks = tile_count(n_tokens, n_experts, top_k, block_token, every)
-    groups = (empty(n_experts), empty(n_experts), empty(n_experts), empty(blocks))
-    weights = empty(n_tokens, top_k, dtype=torch.float32)
-    pair_row, source_row = empty(n_tokens, top_k), empty(blocks * block_token)
+    how = find("moe/routing/router", tokens=n_tokens, d_hidden=d_hidden)
+    launches = [
+        _router.router.get(
+            n_experts=n_experts, d_hidden=d_hidden, dtype=dtype_name(hidden), **how
+        )
+    ]  # fmt: skip
     static = {"n_experts": n_experts, "top_k": top_k, "block_t": block_t, "threads": threads}
     if n_tokens <= block_t:
-        select = _sort.select.get(block_token=block_token, every=every, **static)
-        select(logits, weights, pair_row, source_row, *groups)
+        launches.append(_sort.select.get(block_token=block_token, every=every, **static))
     else:
-        chunks = -(-n_tokens // block_t)
-        ids, rank = empty(n_tokens, top_k), empty(n_tokens, top_k)
-        counts, totals = empty(chunks, n_experts), empty(n_experts)
-        _sort.choose.get(**static)(logits, ids, weights, rank, counts)
         block_e = min(32, 1 << (n_experts - 1).bit_length())
-        _sort.scan.get(n_experts=n_experts, block_e=block_e, parts=threads // block_e)(
-            counts, totals
-        )
-        place = _sort.place.get(block_token=block_token, **static)
-        place(ids, rank, counts, totals, pair_row, source_row, *groups)
-    return Routing(weights, pair_row, source_row, groups)
+        launches += [
+            _sort.choose.get(**static),
+            _sort.scan.get(n_experts=n_experts, block_e=block_e, parts=threads // block_e),
+            _sort.place.get(block_token=block_token, **static),
+        ]
+    blocks = tile_count(n_tokens, n_experts, top_k, block_token, every)
+    pairs, slots, chunks = n_tokens * top_k, blocks * block_token, -(-n_tokens // block_t)
+    tables = [n_experts, n_experts, n_experts, pairs, slots, blocks]
+    if chunks > 1:
+        tables += [pairs, pairs, chunks * n_experts, n_experts]
+    return RoutePlan(
+        (how["slices"], n_tokens, n_experts), (n_tokens, top_k), (chunks, n_experts), slots,
+        _cut(tables), tuple(launches),
+    )  # fmt: skip
 
 
-def permuted(hidden: torch.Tensor, routing: Routing) -> torch.Tensor:
+def plan_rows(
+    program: Program,  # permute or combine, of `_rows`
+    hidden: torch.Tensor,  # [T, H]
+    top_k: int,
+    find: Find = schedule,
+) -> Launch:
+    """`program` for tokens of this shape."""
+    n_tokens, d_hidden = hidden.shape
+    how = find("moe/routing/rows", tokens=n_tokens, d_hidden=d_hidden)
+    return program.get(d_hidden=d_hidden, top_k=top_k, dtype=dtype_name(hidden), **how)
+
+
+def permuted(launch: Launch, hidden: torch.Tensor, routing: Routing) -> torch.Tensor:
     """The tokens' rows in tile space, [slots, H]; rows that belong to no expert are left unset."""
-    (n_tokens, d_hidden), top_k = hidden.shape, routing.pair_row.shape[1]
-    rows = torch.empty(
-        (routing.source_row.shape[0], d_hidden), dtype=hidden.dtype, device=hidden.device
-    )
-    how = schedule("moe/routing/rows", tokens=n_tokens, d_hidden=d_hidden)
-    _rows.permute.get(d_hidden=d_hidden, top_k=top_k, dtype=dtype_name(hidden), **how)(
-        hidden, routing.pair_row, rows
-    )
+    rows = hidden.new_empty((routing.source_row.shape[0], hidden.shape[1]))
+    launch(hidden, routing.pair_row, rows)
     return rows
-
-
-def combine(results: torch.Tensor, routing: Routing, out: torch.Tensor) -> None:
-    """out[t] = sum of the experts' results [slots, H] of token t, weighted by the router."""
-    (n_tokens, d_hidden), top_k = out.shape, routing.pair_row.shape[1]
-    how = schedule("moe/routing/rows", tokens=n_tokens, d_hidden=d_hidden)
-    _rows.combine.get(d_hidden=d_hidden, top_k=top_k, dtype=dtype_name(out), **how)(
-        results, routing.pair_row, routing.weights, out
-    )

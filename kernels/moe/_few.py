@@ -15,6 +15,7 @@ than it has blocks.
 import tilelang.language as T
 
 from ..common.dialect import Dialect, program
+from ._few_parts import list_blocks, load_rows, multiply, store, tile_of
 from ._grouped import LOG2E, ceildiv
 from ._hopper import (
     BLOCK_K,
@@ -23,80 +24,9 @@ from ._hopper import (
     MANUAL,
     PRODUCER_REGISTERS,
     acquire,
-    await_full,
-    release,
+    load,
     turns,
 )
-
-SPREAD = 8  # unused columns, so that a warp's tokens fall into different banks
-
-
-@T.macro
-def _multiply(
-    w, x, first_acc, second_acc, full, empty, count, steps: int, row: int, second: int, stages: int
-):
-    """w[:, row:row+64] @ x.T and w[:, second:second+64] @ x.T over `steps` stages."""
-    T.clear(first_acc)
-    T.clear(second_acc)
-    for k in T.serial(steps):
-        s = T.truncmod(count + k, stages)
-        await_full(full, count + k, stages)
-        T.wgmma_gemm(w[s, row : row + GROUP, :], x[s, :, :], first_acc, transpose_B=True)
-        T.wgmma_gemm(w[s, second : second + GROUP, :], x[s, :, :], second_acc, transpose_B=True)
-        T.wait_wgmma(0)
-        release(empty, count + k, stages)
-
-
-@T.macro
-def _store(acc, out_tile, out, which: int, row, col, valid, width: int, passes: int):
-    """out[row + j, col + i] = acc[i, j] for j < valid, through out_tile, a part of j at a time."""
-    part = acc.shape[1] // passes
-    for p in T.unroll(passes):
-        T.sync_threads(1 + which, 128)
-        for i, j in T.Parallel(GROUP, part):
-            out_tile[which, j, i] = acc[i, p * part + j]
-        T.sync_threads(1 + which, 128)
-        for j, i in T.Parallel(part, GROUP):
-            if p * part + j < valid and col + i < width:
-                out[row + p * part + j, col + i] = out_tile[which, j, i]
-
-
-def has_room(block_t: int, n_blocks: int) -> bool:
-    """Whether a table of the blocks fits beside the stages (few rows mean few blocks, mostly)."""
-    return n_blocks <= (512 if block_t > 160 else 1024)
-
-
-def _first_row(b, e, padded, block_token: int, block_t: int):
-    """First row, within expert e, of the tile that its block b stands for."""
-    return T.truncdiv(b * block_token - padded[e], block_token) * block_t
-
-
-@T.macro
-def _list_blocks(
-    order, found, owner, sizes, padded, blocks, block_token: int, block_t: int, threads: int
-):
-    """order = the blocks whose tiles have rows, in order; found[0] = how many there are."""
-    (room,) = order.shape
-    has_rows = T.alloc_shared((room,), "int32", scope="shared")
-    place = T.alloc_var("int32", init=0)
-    for turn in T.serial(ceildiv(room, threads)):
-        b = turn * threads + T.get_thread_binding()
-        if b < blocks:
-            e = owner[b]
-            row = _first_row(b, e, padded, block_token, block_t)
-            has_rows[b] = T.if_then_else(sizes[e] > row, 1, 0)
-    T.sync_threads()
-    for turn in T.serial(ceildiv(room, threads)):
-        b = turn * threads + T.get_thread_binding()
-        if b < blocks:
-            place = 0
-            for q in T.serial(b):
-                place = place + has_rows[q]
-            if has_rows[b] > 0:
-                order[place] = b
-            if b == blocks - 1:
-                found[0] = place + has_rows[b]
-    T.sync_threads()
 
 
 @program(writes=("hidden",), pass_configs=MANUAL)
@@ -108,10 +38,11 @@ def gate_up(
     dtype: str,
     block_token: int,
     block_t: int,
+    narrow: int,
+    room: int,
     groups: int,
     stages: int,
     passes: int,
-    room: int,
 ):
     """hidden[r] = silu(x[r] @ gate[e].T) * (x[r] @ up[e].T); `groups` consumers of 64 columns."""
     rows, slots = T.dynamic("rows"), T.dynamic("slots")
@@ -119,6 +50,7 @@ def gate_up(
     sms, block_n = D.target.sms, GROUP * groups
     tiles_n, steps = ceildiv(d_expert, block_n), ceildiv(d_hidden, BLOCK_K)
     part = block_t // passes
+    assert narrow % part == 0
 
     @T.macro
     def produce(
@@ -130,54 +62,59 @@ def gate_up(
             b = order[T.truncdiv(cta + turn * sms, tiles_n)]
             col = T.truncmod(cta + turn * sms, tiles_n) * block_n
             e = owner[b]
-            row = _first_row(b, e, padded, block_token, block_t)
+            row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
             start = T.if_then_else(compact != 0, offsets[e], padded[e]) + row
+            wide = width == block_t
             for k in T.serial(steps):
                 s = T.truncmod(count + k, stages)
                 at = k * BLOCK_K
                 acquire(empty, count + k, stages)
-                T.tma_copy(
-                    x[start : start + block_t, at : at + BLOCK_K],
-                    x_tile[s, :, :],
-                    barrier=full[s],
-                    leader_scope_threads=32,
+                load(
+                    gate[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, :block_n, :], full, s
                 )
-                T.tma_copy(
-                    gate[e, col : col + block_n, at : at + BLOCK_K],
-                    w_tile[s, 0:block_n, :],
-                    barrier=full[s],
-                    leader_scope_threads=32,
-                )
-                T.tma_copy(
-                    up[e, col : col + block_n, at : at + BLOCK_K],
-                    w_tile[s, block_n : 2 * block_n, :],
-                    barrier=full[s],
-                    leader_scope_threads=32,
-                )
+                load(up[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, block_n:, :], full, s)
+                load_rows(x, start, wide, at, x_tile, s, full, narrow)
                 T.mbarrier_arrive(full[s])
             count = count + steps
+
+    @T.macro
+    def compute(
+        n: int, which: int, hidden, row, col, valid, count, x_tile, w_tile, out_tile, full, empty
+    ):
+        gate_acc = T.alloc_fragment((GROUP, n), "float32")
+        up_acc = T.alloc_fragment((GROUP, n), "float32")
+        multiply(
+            w_tile, x_tile, gate_acc, up_acc, full, empty, count, steps,
+            which * GROUP, block_n + which * GROUP, stages,
+        )  # fmt: skip
+        for i, j in T.Parallel(GROUP, n):
+            up_acc[i, j] *= gate_acc[i, j] / (1 + T.exp2(-LOG2E * gate_acc[i, j]))
+        store(up_acc, None, out_tile, hidden, which, row, col, valid, True)
 
     @T.macro
     def consume(
         which: int, cta, sizes, padded, owner, hidden, order, found, x_tile, w_tile, out_tile,
         full, empty,
     ):  # fmt: skip
-        gate_acc = T.alloc_fragment((GROUP, block_t), "float32")
-        up_acc = T.alloc_fragment((GROUP, block_t), "float32")
         count = T.alloc_var("int32", init=0)
         for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
             b = order[T.truncdiv(cta + turn * sms, tiles_n)]
             col = T.truncmod(cta + turn * sms, tiles_n) * block_n + which * GROUP
             e = owner[b]
-            valid = sizes[e] - _first_row(b, e, padded, block_token, block_t)
-            _multiply(
-                w_tile, x_tile, gate_acc, up_acc, full, empty, count, steps,
-                which * GROUP, block_n + which * GROUP, stages,
-            )  # fmt: skip
+            row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
+            valid = T.min(sizes[e] - row, width)
+            if not narrow or width == block_t:
+                compute(
+                    block_t, which, hidden, b * block_t, col, valid, count, x_tile, w_tile,
+                    out_tile, full, empty,
+                )  # fmt: skip
+            else:
+                compute(
+                    narrow, which, hidden, b * block_t, col, valid, count, x_tile, w_tile,
+                    out_tile, full, empty,
+                )  # fmt: skip
             count = count + steps
-            for i, j in T.Parallel(GROUP, block_t):
-                up_acc[i, j] *= gate_acc[i, j] / (1 + T.exp2(-LOG2E * gate_acc[i, j]))
-            _store(up_acc, out_tile, hidden, which, b * block_t, col, valid, d_expert, passes)
+        T.tma_store_wait(0)
 
     @T.prim_func
     def moe_gate_up(
@@ -194,16 +131,16 @@ def gate_up(
         with T.Kernel(sms, threads=128 + 128 * groups) as cta:
             x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, 2 * block_n, BLOCK_K), dtype)
-            out_tile = T.alloc_shared((groups, part, GROUP + SPREAD), dtype)
+            out_tile = T.alloc_shared((groups, 2, part, GROUP), dtype)
             order = T.alloc_shared((room,), "int32", scope="shared")
             found = T.alloc_shared((1,), "int32", scope="shared")
             full = T.alloc_barrier([32] * stages)
             empty = T.alloc_barrier([4 * groups] * stages)
             T.pdl_sync()
             T.pdl_trigger()
-            _list_blocks(
+            list_blocks(
                 order, found, group_idx_for_bx, group_sizes, group_padded_offsets, blocks,
-                block_token, block_t, 128 + 128 * groups,
+                block_token, block_t, narrow, 128 + 128 * groups,
             )  # fmt: skip
             with T.ws(0):
                 T.dec_max_nreg(PRODUCER_REGISTERS)
@@ -239,10 +176,11 @@ def down(
     block_token: int,
     weighted: bool,
     block_t: int,
+    narrow: int,
+    room: int,
     groups: int,
     stages: int,
     passes: int,
-    room: int,
 ):
     """out[r] = hidden[r] @ down[e].T; `groups` consumers of 128 columns; see `_grouped.down`."""
     rows, slots, pairs = T.dynamic("rows"), T.dynamic("slots"), T.dynamic("pairs")
@@ -250,21 +188,22 @@ def down(
     sms, block_n = D.target.sms, 2 * GROUP * groups
     tiles_n, steps = ceildiv(d_hidden, block_n), ceildiv(d_expert, BLOCK_K)
     part = block_t // passes
+    assert narrow % part == 0
 
     ahead = min(stages, steps)
 
     @T.macro
     def load_weight(weight, e, number, k: int, s, w_tile, full):
         col = T.truncmod(number, tiles_n) * block_n
-        T.tma_copy(
-            weight[e, col : col + block_n, k * BLOCK_K : k * BLOCK_K + BLOCK_K],
-            w_tile[s, :, :],
-            barrier=full[s],
-            leader_scope_threads=32,
-        )
+        load(
+            weight[e, col : col + block_n, k * BLOCK_K : k * BLOCK_K + BLOCK_K], w_tile[s, :, :],
+            full, s,
+        )  # fmt: skip
 
     @T.macro
-    def produce(cta, hidden, weight, owner, order, found, x_tile, w_tile, full, empty):
+    def produce(
+        cta, hidden, weight, sizes, padded, owner, order, found, x_tile, w_tile, full, empty
+    ):
         # Weights do not depend on `gate_up`, so the first ones are loaded while it still runs.
         if cta < found[0] * tiles_n:
             for k in T.serial(ahead):
@@ -274,18 +213,14 @@ def down(
         for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
             b = order[T.truncdiv(cta + turn * sms, tiles_n)]
             e = owner[b]
+            wide = tile_of(b, e, sizes, padded, block_token, block_t, narrow)[1] == block_t
             for k in T.serial(steps):
                 s = T.truncmod(count + k, stages)
                 at = k * BLOCK_K
                 acquire(empty, count + k, stages)
-                T.tma_copy(
-                    hidden[b * block_t : b * block_t + block_t, at : at + BLOCK_K],
-                    x_tile[s, :, :],
-                    barrier=full[s],
-                    leader_scope_threads=32,
-                )
                 if count + k >= ahead:
                     load_weight(weight, e, cta + turn * sms, k, s, w_tile, full)
+                load_rows(hidden, b * block_t, wide, at, x_tile, s, full, narrow)
                 T.mbarrier_arrive(full[s])
             count = count + steps
 
@@ -306,37 +241,52 @@ def down(
                             out[used + n, (lane + c * 96) * 8 + v] = 0
 
     @T.macro
+    def compute(
+        n: int, which: int, out, start, col, valid, scale, count, x_tile, w_tile, out_tile,
+        full, empty,
+    ):  # fmt: skip
+        low_acc = T.alloc_fragment((GROUP, n), "float32")
+        high_acc = T.alloc_fragment((GROUP, n), "float32")
+        multiply(
+            w_tile, x_tile, low_acc, high_acc, full, empty, count, steps,
+            which * 2 * GROUP, which * 2 * GROUP + GROUP, stages,
+        )  # fmt: skip
+        store(low_acc, scale, out_tile, out, which, start, col, valid, not weighted)
+        store(high_acc, scale, out_tile, out, which, start, col + GROUP, valid, not weighted)
+
+    @T.macro
     def consume(
         which: int, cta, route_w, sizes, offsets, padded, owner, compact, out, order, found,
-        x_tile, w_tile, out_tile, full, empty,
+        scale, x_tile, w_tile, out_tile, full, empty,
     ):  # fmt: skip
-        low_acc = T.alloc_fragment((GROUP, block_t), "float32")
-        high_acc = T.alloc_fragment((GROUP, block_t), "float32")
-        scale = T.alloc_fragment((block_t,), "float32")
         count = T.alloc_var("int32", init=0)
         for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
             b = order[T.truncdiv(cta + turn * sms, tiles_n)]
             col = T.truncmod(cta + turn * sms, tiles_n) * block_n + which * 2 * GROUP
             e = owner[b]
-            row = _first_row(b, e, padded, block_token, block_t)
-            valid = sizes[e] - row
+            row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
+            valid = T.min(sizes[e] - row, width)
             pair = offsets[e] + row
-            # Unweighted results stay in this module's tile space.
-            start = T.if_then_else(compact != 0, pair, padded[e] + row) if weighted else b * block_t
-            _multiply(
-                w_tile, x_tile, low_acc, high_acc, full, empty, count, steps,
-                which * 2 * GROUP, which * 2 * GROUP + GROUP, stages,
-            )  # fmt: skip
+            start = T.if_then_else(compact != 0, pair, padded[e] + row)
+            if weighted:  # read after _store's first barrier, last before its last one
+                for piece in T.serial(ceildiv(block_t, 128)):
+                    j = piece * 128 + T.get_thread_binding() - 128 - which * 128
+                    if j < block_t:
+                        scale[which, j] = T.if_then_else(
+                            j < valid, T.cast(route_w[pair + j], "float32"), 0
+                        )
+            if not narrow or width == block_t:
+                compute(
+                    block_t, which, out, start, col, valid, scale, count, x_tile, w_tile,
+                    out_tile, full, empty,
+                )  # fmt: skip
+            else:
+                compute(
+                    narrow, which, out, start, col, valid, scale, count, x_tile, w_tile,
+                    out_tile, full, empty,
+                )  # fmt: skip
             count = count + steps
-            if weighted:
-                for j in T.Parallel(block_t):
-                    scale[j] = T.if_then_else(j < valid, T.cast(route_w[pair + j], "float32"), 0)
-                for i, j in T.Parallel(GROUP, block_t):
-                    low_acc[i, j] *= scale[j]
-                for i, j in T.Parallel(GROUP, block_t):
-                    high_acc[i, j] *= scale[j]
-            _store(low_acc, out_tile, out, which, start, col, valid, d_hidden, passes)
-            _store(high_acc, out_tile, out, which, start, col + GROUP, valid, d_hidden, passes)
+        T.tma_store_wait(0)
 
     @T.prim_func
     def moe_down(
@@ -353,22 +303,25 @@ def down(
         with T.Kernel(sms, threads=128 + 128 * groups) as cta:
             x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, block_n, BLOCK_K), dtype)
-            out_tile = T.alloc_shared((groups, part, GROUP + SPREAD), dtype)
+            out_tile = T.alloc_shared((groups, 2, part, GROUP), dtype)
             order = T.alloc_shared((room,), "int32", scope="shared")
             found = T.alloc_shared((1,), "int32", scope="shared")
+            scale = None
+            if weighted:
+                scale = T.alloc_shared((groups, block_t), "float32", scope="shared")
             full = T.alloc_barrier([32] * stages)
             empty = T.alloc_barrier([4 * groups] * stages)
             T.pdl_trigger()
-            _list_blocks(
+            list_blocks(
                 order, found, group_idx_for_bx, group_sizes, group_padded_offsets, blocks,
-                block_token, block_t, 128 + 128 * groups,
+                block_token, block_t, narrow, 128 + 128 * groups,
             )  # fmt: skip
             with T.ws(0):
                 T.dec_max_nreg(PRODUCER_REGISTERS)
                 if T.get_thread_binding() < 32:
                     produce(
-                        cta, hidden, weight, group_idx_for_bx, order, found, x_tile, w_tile,
-                        full, empty,
+                        cta, hidden, weight, group_sizes, group_padded_offsets, group_idx_for_bx,
+                        order, found, x_tile, w_tile, full, empty,
                     )  # fmt: skip
                 elif weighted and compact == 0:
                     clear_padding(
@@ -378,16 +331,16 @@ def down(
                 T.inc_max_nreg(CONSUMER_REGISTERS)
                 consume(
                     0, cta, route_w, group_sizes, group_offsets, group_padded_offsets,
-                    group_idx_for_bx, compact, out, order, found, x_tile, w_tile, out_tile,
-                    full, empty,
+                    group_idx_for_bx, compact, out, order, found, scale, x_tile, w_tile,
+                    out_tile, full, empty,
                 )  # fmt: skip
             if groups > 1:
                 with T.ws(2):
                     T.inc_max_nreg(CONSUMER_REGISTERS)
                     consume(
                         1, cta, route_w, group_sizes, group_offsets, group_padded_offsets,
-                        group_idx_for_bx, compact, out, order, found, x_tile, w_tile, out_tile,
-                        full, empty,
+                        group_idx_for_bx, compact, out, order, found, scale, x_tile, w_tile,
+                        out_tile, full, empty,
                     )  # fmt: skip
 
     return moe_down

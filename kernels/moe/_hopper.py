@@ -19,6 +19,7 @@ BLOCK_K = 64  # of a stage: the 128 bytes that shared memory is swizzled over
 GROUP = 64  # rows of a wgmma, and of a consumer's share of a tile
 PRODUCER_REGISTERS = 40
 CONSUMER_REGISTERS = 232
+BOTH = 0b11  # the CTAs of a cluster, as a mask
 
 
 @T.macro
@@ -30,6 +31,18 @@ def follow(D):
     if D.splits_warps:
         T.pdl_sync()
         T.pdl_trigger()
+
+
+@T.macro
+def load(source, tile, full, stage, mask=None):
+    """The producer warp loads a tile of `stage`; `mask` names the CTAs of the cluster to get it."""
+    T.tma_copy(
+        source,
+        tile,
+        barrier=full[stage],
+        cluster_mask=mask,
+        leader_scope_threads=32,
+    )
 
 
 @T.macro
@@ -49,6 +62,14 @@ def release(empty, number, stages: int):
     """A consumer gives the stage of step `number` back; one thread speaks for its warp."""
     if T.get_thread_binding() % 32 == 0:
         T.mbarrier_arrive(empty[T.truncmod(number, stages)])
+
+
+@T.macro
+def release_pair(empty, number, stages: int):
+    """The same towards both CTAs of a cluster, since one of them loads weights for both."""
+    lane = T.get_thread_binding() % 32
+    if lane < 2:
+        T.mbarrier_arrive(empty[T.truncmod(number, stages)], lane)
 
 
 def turns(cta, sms: int, items):

@@ -17,45 +17,89 @@ from ..common.dialect import Dialect, program
 from ._grouped import LOG2E, ceildiv
 from ._hopper import (
     BLOCK_K,
+    BOTH,
     CONSUMER_REGISTERS,
     GROUP,
     MANUAL,
     PRODUCER_REGISTERS,
     acquire,
     await_full,
-    release,
+    load,
+    release_pair,
     turns,
 )
 
 ROWS = 2 * GROUP  # of a tile
+PAIR = 2 * ROWS  # of the two CTAs of a cluster
 WIDE = 256  # columns of an accumulator
 PIECE = 64  # columns stored at once
+THREADS = 384
 
 
 @T.macro
-def _tiles(sizes, padded, experts, tiles_n: int, extra: int):
-    """How many tiles there are up to the last expert's last row; `extra` makes one more row."""
-    end = padded[experts - 1] + sizes[experts - 1] + extra
-    return T.truncdiv(end + ROWS - 1, ROWS) * tiles_n
+def _list_units(starts, sizes, extra: int):
+    """starts[e] = units (pairs of row tiles) of the experts before e; the last entry: of all.
 
-
-@T.macro
-def _tile(number, owner, sizes, padded, experts, tiles_n: int, panel: int, extra: int):
-    """Expert, row and column of tile `number`.
-
-    Expert by expert, so that its weights come from memory once. Within an expert CTAs run through
-    `panel` row tiles before the next column, so that the panels of one wave share rows in L2.
+    `extra` rows follow every expert's own; a thread adds up the predecessors of its experts.
     """
-    e = owner[T.truncdiv(number, tiles_n)]
-    first = T.truncdiv(padded[e], ROWS)
-    used = T.truncdiv(padded[e] + sizes[e] + extra + ROWS - 1, ROWS)
-    end = T.if_then_else(
-        e == experts - 1, used, T.truncdiv(padded[T.min(e + 1, experts - 1)], ROWS)
-    )
-    past = T.truncdiv(number - first * tiles_n, panel * tiles_n) * panel
-    within = T.truncmod(number - first * tiles_n, panel * tiles_n)
-    width = T.max(T.min(end - first - past, panel), 1)
-    return e, (first + past + T.truncmod(within, width)) * ROWS, T.truncdiv(within, width)
+    experts = starts.shape[0] - 1
+    before = T.alloc_var("int32", init=0)
+    for turn in T.serial(ceildiv(experts + 1, THREADS)):
+        e = turn * THREADS + T.get_thread_binding()
+        if e <= experts:
+            before = 0
+            for q in T.serial(e):
+                before = before + T.truncdiv(sizes[q] + extra + PAIR - 1, PAIR)
+            starts[e] = before
+    T.sync_threads()
+
+
+@T.macro
+def _tile(unit, rank, starts, tiles_n: int, panel: int):
+    """Expert, first row within it, and column of CTA `rank`'s tile of `unit`.
+
+    Expert by expert, so that its weights come from memory once. Within an expert clusters run
+    through `panel` row pairs before the next column, so that one wave's panels share rows in L2.
+    """
+    experts = starts.shape[0] - 1
+    e = T.alloc_var("int32", init=0)
+    e = 0
+    for bit in T.unroll(experts.bit_length()):
+        ahead = e + (1 << (experts.bit_length() - 1 - bit))
+        if ahead < experts and starts[T.min(ahead, experts)] * tiles_n <= unit:
+            e = ahead
+    own = unit - starts[e] * tiles_n
+    past = T.truncdiv(own, panel * tiles_n) * panel
+    within = T.truncmod(own, panel * tiles_n)
+    width = T.max(T.min(starts[e + 1] - starts[e] - past, panel), 1)
+    row = (past + T.truncmod(within, width)) * PAIR + rank * ROWS
+    return e, row, T.truncdiv(within, width)
+
+
+@T.macro
+def _produce(
+    cta, x, offsets, padded, compact, sizes, weights, load_weights, starts, x_tile, w_tile, full,
+    empty, clusters: int, tiles_n: int, steps: int, stages: int, panel: int,
+):  # fmt: skip
+    """Load the stages of all tiles of CTA `cta`, from `x` in compact order or in tile space."""
+    count = T.alloc_var("int32", init=0)
+    valid = T.alloc_var("int32", init=0)
+    rank = T.truncmod(cta, 2)
+    units = starts[starts.shape[0] - 1] * tiles_n
+    for turn in T.serial(turns(T.truncdiv(cta, 2), clusters, units)):
+        e, row, tile_n = _tile(T.truncdiv(cta, 2) + turn * clusters, rank, starts, tiles_n, panel)
+        start = T.if_then_else(compact != 0, offsets[e], padded[e]) + row
+        valid = sizes[e] - row
+        if valid + rank * ROWS > 0:
+            for k in T.serial(steps):
+                s = T.truncmod(count + k, stages)
+                at = k * BLOCK_K
+                acquire(empty, count + k, stages)
+                if valid > 0:
+                    load(x[start : start + ROWS, at : at + BLOCK_K], x_tile[s, :, :], full, s)
+                load_weights(weights, e, tile_n, at, s, w_tile, full)
+                T.mbarrier_arrive(full[s])
+            count = count + steps
 
 
 @T.macro
@@ -67,7 +111,7 @@ def _multiply(x, w, acc, full, empty, count, steps: int, row: int, stages: int):
         await_full(full, count + k, stages)
         T.wgmma_gemm(x[s, row : row + GROUP, :], w[s, :, :], acc, transpose_B=True)
         T.wait_wgmma(0)
-        release(empty, count + k, stages)
+        release_pair(empty, count + k, stages)
 
 
 @T.macro
@@ -75,13 +119,14 @@ def _skip(full, empty, count, steps: int, stages: int):
     """Give every stage back unread: this warpgroup's half of the tile holds no row."""
     for k in T.serial(steps):
         await_full(full, count + k, stages)
-        release(empty, count + k, stages)
+        release_pair(empty, count + k, stages)
 
 
 @program(writes=("hidden",), pass_configs=MANUAL)
 def gate_up(
     D: Dialect,
     *,
+    n_experts: int,
     d_hidden: int,
     d_expert: int,
     dtype: str,
@@ -90,63 +135,35 @@ def gate_up(
 ):
     """hidden[r] = silu(x[r] @ gate[e].T) * (x[r] @ up[e].T) for the rows r of every expert e."""
     rows, slots = T.dynamic("rows"), T.dynamic("slots")
-    blocks, experts = T.dynamic("blocks"), T.dynamic("experts")
-    sms, block_n = D.target.sms, WIDE // 2
+    blocks = T.dynamic("blocks")
+    clusters, block_n = D.target.sms // 2, WIDE // 2
     tiles_n, steps = ceildiv(d_expert, block_n), ceildiv(d_hidden, BLOCK_K)
 
     @T.macro
-    def produce(
-        cta, x, gate, up, sizes, offsets, padded, owner, compact, x_tile, w_tile, full, empty
-    ):
-        count = T.alloc_var("int32", init=0)
-        tiles = _tiles(sizes, padded, experts, tiles_n, 0)
-        for turn in T.serial(turns(cta, sms, tiles)):
-            e, slot, tile_n = _tile(
-                cta + turn * sms, owner, sizes, padded, experts, tiles_n, panel, 0
-            )
-            col = tile_n * block_n
-            row = slot - padded[e]
-            start = T.if_then_else(compact != 0, offsets[e] + row, slot)
-            if sizes[e] > row:
-                for k in T.serial(steps):
-                    s = T.truncmod(count + k, stages)
-                    at = k * BLOCK_K
-                    acquire(empty, count + k, stages)
-                    T.tma_copy(
-                        x[start : start + ROWS, at : at + BLOCK_K],
-                        x_tile[s, :, :],
-                        barrier=full[s],
-                        leader_scope_threads=32,
-                    )
-                    T.tma_copy(
-                        gate[e, col : col + block_n, at : at + BLOCK_K],
-                        w_tile[s, 0:block_n, :],
-                        barrier=full[s],
-                        leader_scope_threads=32,
-                    )
-                    T.tma_copy(
-                        up[e, col : col + block_n, at : at + BLOCK_K],
-                        w_tile[s, block_n:WIDE, :],
-                        barrier=full[s],
-                        leader_scope_threads=32,
-                    )
-                    T.mbarrier_arrive(full[s])
-                count = count + steps
+    def load_weights(weights, e, tile_n, at, s, w_tile, full):
+        gate, up = weights
+        col = tile_n * block_n
+        load(
+            gate[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, 0:block_n, :], full, s, BOTH
+        )
+        load(
+            up[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, block_n:WIDE, :], full, s, BOTH
+        )
 
     @T.macro
     def consume(
-        which: int, cta, sizes, padded, owner, hidden, x_tile, w_tile, out_tile, full, empty
+        which: int, cta, sizes, padded, hidden, starts, x_tile, w_tile, out_tile, full, empty
     ):
         acc = T.alloc_fragment((GROUP, WIDE), "float32")
         up_acc = T.alloc_fragment((GROUP, block_n), "float32")
         count = T.alloc_var("int32", init=0)
-        tiles = _tiles(sizes, padded, experts, tiles_n, 0)
-        for turn in T.serial(turns(cta, sms, tiles)):
-            e, slot, tile_n = _tile(
-                cta + turn * sms, owner, sizes, padded, experts, tiles_n, panel, 0
+        rank = T.truncmod(cta, 2)
+        for turn in T.serial(turns(T.truncdiv(cta, 2), clusters, starts[n_experts] * tiles_n)):
+            e, row, tile_n = _tile(
+                T.truncdiv(cta, 2) + turn * clusters, rank, starts, tiles_n, panel
             )
-            valid = sizes[e] - slot + padded[e]
-            if valid > which * GROUP:
+            valid = sizes[e] - row - which * GROUP
+            if valid > 0:
                 _multiply(x_tile, w_tile, acc, full, empty, count, steps, which * GROUP, stages)
                 for i, j in T.Parallel(GROUP, block_n):
                     up_acc[i, j] = acc[i, block_n + j]
@@ -157,13 +174,13 @@ def gate_up(
                 T.copy(up_acc, out_tile[which, :, :])
                 T.fence_proxy_async()
                 T.sync_threads(1 + which, 128)
-                first = slot + which * GROUP
+                first = padded[e] + row + which * GROUP
                 col = tile_n * block_n
                 T.tma_copy(
                     out_tile[which, :, :], hidden[first : first + GROUP, col : col + block_n]
                 )
                 count = count + steps
-            elif valid > 0:
+            elif sizes[e] > row - rank * ROWS:
                 _skip(full, empty, count, steps, stages)
                 count = count + steps
         T.tma_store_wait(0)
@@ -171,42 +188,47 @@ def gate_up(
     @T.prim_func
     def moe_gate_up(
         x: T.Tensor((rows, d_hidden), dtype),
-        gate: T.Tensor((experts, d_expert, d_hidden), dtype),
-        up: T.Tensor((experts, d_expert, d_hidden), dtype),
-        group_sizes: T.Tensor((experts,), "int32"),
-        group_offsets: T.Tensor((experts,), "int32"),
-        group_padded_offsets: T.Tensor((experts,), "int32"),
+        gate: T.Tensor((n_experts, d_expert, d_hidden), dtype),
+        up: T.Tensor((n_experts, d_expert, d_hidden), dtype),
+        group_sizes: T.Tensor((n_experts,), "int32"),
+        group_offsets: T.Tensor((n_experts,), "int32"),
+        group_padded_offsets: T.Tensor((n_experts,), "int32"),
         group_idx_for_bx: T.Tensor((blocks,), "int32"),
         hidden: T.Tensor((slots, d_expert), dtype),
         compact: T.int32,
     ):
-        with T.Kernel(sms, threads=384) as cta:
+        with T.Kernel(2 * clusters, threads=THREADS, cluster_dims=2) as cta:
             x_tile = T.alloc_shared((stages, ROWS, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, WIDE, BLOCK_K), dtype)
             out_tile = T.alloc_shared((2, GROUP, block_n), dtype)
+            starts = T.alloc_shared((n_experts + 1,), "int32", scope="shared")
             full = T.alloc_barrier([32] * stages)
-            empty = T.alloc_barrier([8] * stages)
+            empty = T.alloc_cluster_barrier([16] * stages)
             T.pdl_sync()
             T.pdl_trigger()
+            _list_units(starts, group_sizes, 0)
+            T.cluster_sync()
             with T.ws(0):
                 T.dec_max_nreg(PRODUCER_REGISTERS)
                 if T.get_thread_binding() < 32:
-                    produce(
-                        cta, x, gate, up, group_sizes, group_offsets, group_padded_offsets,
-                        group_idx_for_bx, compact, x_tile, w_tile, full, empty,
+                    _produce(
+                        cta, x, group_offsets, group_padded_offsets, compact, group_sizes,
+                        (gate, up), load_weights, starts, x_tile, w_tile, full, empty, clusters,
+                        tiles_n, steps, stages, panel,
                     )  # fmt: skip
             with T.ws(1):
                 T.inc_max_nreg(CONSUMER_REGISTERS)
                 consume(
-                    0, cta, group_sizes, group_padded_offsets, group_idx_for_bx, hidden,
-                    x_tile, w_tile, out_tile, full, empty,
+                    0, cta, group_sizes, group_padded_offsets, hidden, starts, x_tile, w_tile,
+                    out_tile, full, empty,
                 )  # fmt: skip
             with T.ws(2):
                 T.inc_max_nreg(CONSUMER_REGISTERS)
                 consume(
-                    1, cta, group_sizes, group_padded_offsets, group_idx_for_bx, hidden,
-                    x_tile, w_tile, out_tile, full, empty,
+                    1, cta, group_sizes, group_padded_offsets, hidden, starts, x_tile, w_tile,
+                    out_tile, full, empty,
                 )  # fmt: skip
+            T.cluster_sync()  # neither leaves while the other may still signal to it
 
     return moe_gate_up
 
@@ -215,6 +237,7 @@ def gate_up(
 def down(
     D: Dialect,
     *,
+    n_experts: int,
     d_hidden: int,
     d_expert: int,
     dtype: str,
@@ -224,75 +247,52 @@ def down(
 ):
     """out[r] = hidden[r] @ down[e].T for the rows r of every expert e; see `_grouped.down`."""
     rows, slots, pairs = T.dynamic("rows"), T.dynamic("slots"), T.dynamic("pairs")
-    blocks, experts = T.dynamic("blocks"), T.dynamic("experts")
-    sms = D.target.sms
+    blocks = T.dynamic("blocks")
+    clusters = D.target.sms // 2
     extra = 1 if weighted else 0  # padding follows every expert: a block of it if rows fill theirs
     tiles_n, steps = ceildiv(d_hidden, WIDE), ceildiv(d_expert, BLOCK_K)
 
     @T.macro
-    def produce(cta, hidden, weight, sizes, padded, owner, h_tile, w_tile, full, empty):
-        count = T.alloc_var("int32", init=0)
-        tiles = _tiles(sizes, padded, experts, tiles_n, extra)
-        for turn in T.serial(turns(cta, sms, tiles)):
-            e, slot, tile_n = _tile(
-                cta + turn * sms, owner, sizes, padded, experts, tiles_n, panel, extra
-            )
-            col = tile_n * WIDE
-            if sizes[e] > slot - padded[e]:
-                for k in T.serial(steps):
-                    s = T.truncmod(count + k, stages)
-                    at = k * BLOCK_K
-                    acquire(empty, count + k, stages)
-                    T.tma_copy(
-                        hidden[slot : slot + ROWS, at : at + BLOCK_K],
-                        h_tile[s, :, :],
-                        barrier=full[s],
-                        leader_scope_threads=32,
-                    )
-                    T.tma_copy(
-                        weight[e, col : col + WIDE, at : at + BLOCK_K],
-                        w_tile[s, :, :],
-                        barrier=full[s],
-                        leader_scope_threads=32,
-                    )
-                    T.mbarrier_arrive(full[s])
-                count = count + steps
+    def load_weights(weights, e, tile_n, at, s, w_tile, full):
+        col = tile_n * WIDE
+        load(weights[0][e, col : col + WIDE, at : at + BLOCK_K], w_tile[s, :, :], full, s, BOTH)
 
     @T.macro
     def consume(
-        which: int, cta, route_w, sizes, offsets, padded, owner, compact, out,
-        h_tile, w_tile, out_tile, full, empty,
+        which: int, cta, route_w, sizes, offsets, padded, compact, out, starts,
+        x_tile, w_tile, out_tile, full, empty,
     ):  # fmt: skip
         acc = T.alloc_fragment((GROUP, WIDE), "float32")
         scale = T.alloc_fragment((GROUP,), "float32")
         count = T.alloc_var("int32", init=0)
-        tiles = _tiles(sizes, padded, experts, tiles_n, extra)
-        for turn in T.serial(turns(cta, sms, tiles)):
-            e, first, tile_n = _tile(
-                cta + turn * sms, owner, sizes, padded, experts, tiles_n, panel, extra
+        rank = T.truncmod(cta, 2)
+        for turn in T.serial(turns(T.truncdiv(cta, 2), clusters, starts[n_experts] * tiles_n)):
+            e, tile_row, tile_n = _tile(
+                T.truncdiv(cta, 2) + turn * clusters, rank, starts, tiles_n, panel
             )
-            slot = first + which * GROUP
+            row = tile_row + which * GROUP
             col = tile_n * WIDE
-            row = slot - padded[e]
             valid = T.min(sizes[e] - row, GROUP)
             pair = offsets[e] + row
-            start = T.if_then_else(compact != 0, pair, slot)
+            start = T.if_then_else(compact != 0, pair, padded[e] + row)
             # Rows of `out` that this half of the tile owns: in tile space all of them.
-            whole = compact == 0 if weighted else T.And(compact == 0, valid > 0)
-            owned = T.if_then_else(whole, GROUP, valid)
+            whole = valid > 0
+            if weighted:
+                whole = T.truncdiv(sizes[e] + extra + ROWS - 1, ROWS) * ROWS > tile_row
+            owned = T.if_then_else(T.And(compact == 0, whole), GROUP, valid)
             if valid > 0:
                 if weighted:
                     for i in T.Parallel(GROUP):
                         scale[i] = T.if_then_else(
                             i < valid, T.cast(route_w[pair + i], "float32"), 0
                         )
-                _multiply(h_tile, w_tile, acc, full, empty, count, steps, which * GROUP, stages)
+                _multiply(x_tile, w_tile, acc, full, empty, count, steps, which * GROUP, stages)
+                count = count + steps
             else:
                 T.clear(acc)
-                if valid + which * GROUP > 0:
+                if sizes[e] > tile_row - rank * ROWS:
                     _skip(full, empty, count, steps, stages)
-            if valid + which * GROUP > 0:
-                count = count + steps
+                    count = count + steps
             if owned > 0:
                 if weighted:
                     for i, j in T.Parallel(GROUP, WIDE):
@@ -319,41 +319,46 @@ def down(
     @T.prim_func
     def moe_down(
         hidden: T.Tensor((slots, d_expert), dtype),
-        weight: T.Tensor((experts, d_hidden, d_expert), dtype),
+        weight: T.Tensor((n_experts, d_hidden, d_expert), dtype),
         route_w: T.Tensor((pairs,), dtype),
-        group_sizes: T.Tensor((experts,), "int32"),
-        group_offsets: T.Tensor((experts,), "int32"),
-        group_padded_offsets: T.Tensor((experts,), "int32"),
+        group_sizes: T.Tensor((n_experts,), "int32"),
+        group_offsets: T.Tensor((n_experts,), "int32"),
+        group_padded_offsets: T.Tensor((n_experts,), "int32"),
         group_idx_for_bx: T.Tensor((blocks,), "int32"),
         out: T.Tensor((rows, d_hidden), dtype),
         compact: T.int32,
     ):
-        with T.Kernel(sms, threads=384) as cta:
-            h_tile = T.alloc_shared((stages, ROWS, BLOCK_K), dtype)
+        with T.Kernel(2 * clusters, threads=THREADS, cluster_dims=2) as cta:
+            x_tile = T.alloc_shared((stages, ROWS, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, WIDE, BLOCK_K), dtype)
             out_tile = T.alloc_shared((2, 2, GROUP, PIECE), dtype)
+            starts = T.alloc_shared((n_experts + 1,), "int32", scope="shared")
             full = T.alloc_barrier([32] * stages)
-            empty = T.alloc_barrier([8] * stages)
+            empty = T.alloc_cluster_barrier([16] * stages)
             T.pdl_sync()
             T.pdl_trigger()
+            _list_units(starts, group_sizes, extra)
+            T.cluster_sync()
             with T.ws(0):
                 T.dec_max_nreg(PRODUCER_REGISTERS)
                 if T.get_thread_binding() < 32:
-                    produce(
-                        cta, hidden, weight, group_sizes, group_padded_offsets, group_idx_for_bx,
-                        h_tile, w_tile, full, empty,
+                    _produce(
+                        cta, hidden, group_offsets, group_padded_offsets, 0, group_sizes,
+                        (weight,), load_weights, starts, x_tile, w_tile, full, empty, clusters,
+                        tiles_n, steps, stages, panel,
                     )  # fmt: skip
             with T.ws(1):
                 T.inc_max_nreg(CONSUMER_REGISTERS)
                 consume(
-                    0, cta, route_w, group_sizes, group_offsets, group_padded_offsets,
-                    group_idx_for_bx, compact, out, h_tile, w_tile, out_tile, full, empty,
+                    0, cta, route_w, group_sizes, group_offsets, group_padded_offsets, compact,
+                    out, starts, x_tile, w_tile, out_tile, full, empty,
                 )  # fmt: skip
             with T.ws(2):
                 T.inc_max_nreg(CONSUMER_REGISTERS)
                 consume(
-                    1, cta, route_w, group_sizes, group_offsets, group_padded_offsets,
-                    group_idx_for_bx, compact, out, h_tile, w_tile, out_tile, full, empty,
+                    1, cta, route_w, group_sizes, group_offsets, group_padded_offsets, compact,
+                    out, starts, x_tile, w_tile, out_tile, full, empty,
                 )  # fmt: skip
+            T.cluster_sync()  # neither leaves while the other may still signal to it
 
     return moe_down

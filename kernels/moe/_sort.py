@@ -12,32 +12,54 @@ from ..common.dialect import Dialect, program
 from ._hopper import follow
 from ._router import choose_experts, padded_experts
 
+BUNCH = 16  # experts
+
+
+def _whole_tiles(rows, block_token: int):
+    return T.truncdiv(rows + block_token - 1, block_token) * block_token
+
 
 @T.macro
 def _number(D, taken):
     """taken[i, j] becomes how many of tokens 0..i chose expert j."""
     block_t, width = taken.shape
-    for j in D.parallel(width):
-        for i in T.serial(block_t - 1):
-            taken[i + 1, j] += taken[i, j]
+    so_far = D.alloc_fragment((width,), "int16")
+    T.clear(so_far)
+    for i in T.unroll(block_t):  # a chain through registers, so that loads need not wait
+        for j in D.parallel(width):
+            so_far[j] += taken[i, j]
+            taken[i, j] = so_far[j]
 
 
 @T.macro
 def _starts(D, sizes, offsets, padded, block_token: int):
     """Exclusive sums of the sizes, plain and rounded up to whole tiles, all shared [width].
 
-    Each expert adds up its predecessors: `width` steps in parallel beat a serial sum.
+    Each expert adds up the bunches before its own and its predecessors there: some 20 steps in
+    parallel.
     """
     (width,) = sizes.shape
     plain = D.alloc_fragment((width,), "int32")
     rounded = D.alloc_fragment((width,), "int32")
-    T.clear(plain)
-    T.clear(rounded)
+    plain_sum = D.alloc_fragment((width // BUNCH,), "int32")
+    rounded_sum = D.alloc_fragment((width // BUNCH,), "int32")
+    plain_sums = D.alloc_shared((width // BUNCH,), "int32")
+    rounded_sums = D.alloc_shared((width // BUNCH,), "int32")
+    for part in (plain, rounded, plain_sum, rounded_sum):
+        T.clear(part)
+    for c in D.parallel(width // BUNCH):
+        for q in T.serial(BUNCH):
+            plain_sum[c] += sizes[c * BUNCH + q]
+            rounded_sum[c] += _whole_tiles(sizes[c * BUNCH + q], block_token)
+    T.copy(plain_sum, plain_sums)
+    T.copy(rounded_sum, rounded_sums)
     for j in D.parallel(width):
-        for q in T.serial(width):
-            if q < j:
-                plain[j] += sizes[q]
-                rounded[j] += T.truncdiv(sizes[q] + block_token - 1, block_token) * block_token
+        for c in T.serial(T.truncdiv(j, BUNCH)):
+            plain[j] += plain_sums[c]
+            rounded[j] += rounded_sums[c]
+        for q in T.serial(T.truncmod(j, BUNCH)):
+            plain[j] += sizes[j - T.truncmod(j, BUNCH) + q]
+            rounded[j] += _whole_tiles(sizes[j - T.truncmod(j, BUNCH) + q], block_token)
     T.copy(plain, offsets)
     T.copy(rounded, padded)
 

@@ -5,7 +5,7 @@ import torch
 
 from ..common.dialect import Dialect, program
 from ..common.schedule import schedule
-from . import _dispatch
+from . import _dispatch, _rows
 
 BLOCK_TOKEN = 128  # rows of a tile: a block of group_idx_for_bx
 LOG2E = 1.4426950408889634
@@ -156,15 +156,18 @@ def layer(
     """Router, top-k, sort, copy to expert order, the two GEMMs of `routed`, weighted sum."""
     if hidden.shape[0] == 0:
         return
-    routing = _dispatch.route(hidden, router_w, top_k, BLOCK_TOKEN, every=False)
-    rows = _dispatch.permuted(hidden, routing)
+    routing = _dispatch.plan_route(hidden, router_w, top_k, BLOCK_TOKEN, every=False)(
+        hidden, router_w
+    )
+    rows = _dispatch.permuted(_dispatch.plan_rows(_rows.permute, hidden, top_k), hidden, routing)
     results = torch.empty_like(rows)
     n_pairs = hidden.shape[0] * top_k
     _experts(
         rows, gate_w, up_w, down_w, hidden.view(-1), n_pairs, routing.groups, results,
         compact=False, weighted=False,
     )  # fmt: skip
-    _dispatch.combine(results, routing, out)
+    combine = _dispatch.plan_rows(_rows.combine, hidden, top_k)
+    combine(results, routing.pair_row, routing.weights, out)
 
 
 def _experts(

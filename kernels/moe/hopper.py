@@ -1,14 +1,52 @@
 """Hopper: grouped GEMMs as persistent CTAs with written-out producers and consumers."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from ..common.dialect import current
-from ..common.schedule import schedule
-from . import _dispatch, _few, _many, portable
+from ..common import dialect
+from ..common.schedule import note
+from . import _dispatch, _few, _few_parts, _many, _rows, portable
 
 MANY = {"tiles": "many", "block_t": _many.ROWS, "rows": "copy"}
+
+_routed_plans = dialect.memo()
+_layer_plans = dialect.memo()
+
+
+class Experts(NamedTuple):
+    """The two GEMMs of calls of one shape."""
+
+    inner: tuple[int, int]
+    """Shape of the intermediate, in tile space."""
+    gate_up: _dispatch.Launch
+    down: _dispatch.Launch
+
+    def __call__(
+        self,
+        x: torch.Tensor,  # [rows, H]
+        weights: tuple[torch.Tensor, ...],  # gate [E, I, H], up, down [E, H, I]
+        route_w: torch.Tensor,  # [pairs]; read only if weighted
+        groups: tuple[torch.Tensor, ...],
+        out: torch.Tensor,  # [R, H] if weighted, else in tile space
+        compact: tuple[int, int],  # 1 if the rows of x, and of out, stand without gaps
+    ) -> None:
+        """out = down(silu(gate(x)) * up(x)) row by row, times the routing weight if weighted."""
+        gate_w, up_w, down_w = weights
+        inner = torch.empty(self.inner, dtype=x.dtype, device=x.device)
+        self.gate_up(x, gate_w, up_w, *groups, inner, compact[0])
+        self.down(inner, down_w, route_w, *groups, out, compact[1])
+
+
+class Layer(NamedTuple):
+    """All launches of `layer` for one shape."""
+
+    used: dict[str, dict[str, Any]]
+    """Schedules by name, for the record of every call."""
+    route: _dispatch.RoutePlan
+    permute: _dispatch.Launch | None
+    experts: Experts
+    combine: _dispatch.Launch
 
 
 def routed(
@@ -25,16 +63,26 @@ def routed(
 ):
     """Experts over rows already sorted by expert, compact or padded; two launches."""
     groups = (group_sizes, group_offsets, group_padded_offsets, group_idx_for_bx)
+    weights = (gate_w, up_w, down_w)
     if not _on_hopper():
-        return portable.routed(tokens, gate_w, up_w, down_w, route_w, *groups, out)
+        return portable.routed(tokens, *weights, route_w, *groups, out)
     if tokens.shape[0] == 0:
         return
-    shape = portable.shape_of(gate_w, route_w.shape[0])
-    plan = _fitting(schedule("moe/hopper/routed", **shape), groups[3].shape[0])
-    _experts(
-        plan["tiles"], plan["block_t"], portable.ROUTED_BLOCK, shape, tokens, gate_w, up_w, down_w,
-        route_w, groups, out, compact_x=tokens.shape[0] == route_w.shape[0], weighted=True,
-    )  # fmt: skip
+    n_pairs = route_w.shape[0]
+    key = (gate_w.shape, tokens.dtype, n_pairs, group_idx_for_bx.shape[0])
+    plan = _routed_plans.get(key)
+    if plan is None:
+        used, find = _dispatch.finder()
+        shape = portable.shape_of(gate_w, n_pairs)
+        chosen = _fitting(find("moe/hopper/routed", **shape), group_idx_for_bx.shape[0], True)
+        experts = _plan_experts(
+            chosen, portable.ROUTED_BLOCK, group_idx_for_bx.shape[0], shape, tokens, True, find
+        )
+        plan = dialect.remember(_routed_plans, key, (used, experts))
+    used, experts = plan
+    note(used)
+    compact = int(tokens.shape[0] == n_pairs)
+    experts(tokens, weights, route_w, groups, out, (compact, compact))
 
 
 def layer(
@@ -48,55 +96,76 @@ def layer(
     top_k,
 ):
     """Router, top-k, sort, experts, weighted sum: 5 launches for few tokens, 8 for many."""
+    weights = (gate_w, up_w, down_w)
     if not _on_hopper():
-        return portable.layer(hidden, router_w, gate_w, up_w, down_w, out, top_k=top_k)
+        return portable.layer(hidden, router_w, *weights, out, top_k=top_k)
     if hidden.shape[0] == 0:
         return
-    shape = portable.shape_of(gate_w, hidden.shape[0] * top_k)
-    plan = schedule("moe/hopper/layer", tokens=hidden.shape[0], **shape)
+    key = (gate_w.shape, hidden.dtype, hidden.shape[0], top_k)
+    plan = _layer_plans.get(key)
+    if plan is None:
+        plan = _plan_layer(hidden, router_w, gate_w, top_k)
+        dialect.remember(_layer_plans, key, plan)
+    note(plan.used)
+    routing = plan.route(hidden, router_w)
+    results = torch.empty((plan.route.slots, out.shape[1]), dtype=out.dtype, device=out.device)
+    source = hidden
+    if plan.permute is not None:
+        source = results  # `down` writes there when `gate_up` has read all of it
+        plan.permute(hidden, routing.pair_row, source)
+    compact = (int(plan.permute is None), 0)
+    plan.experts(source, weights, hidden.view(-1), routing.groups, results, compact)
+    plan.combine(results, routing.pair_row, routing.weights, out)
+
+
+def _plan_layer(
+    hidden: torch.Tensor,  # [T, H]
+    router_w: torch.Tensor,  # [E, H]
+    gate_w: torch.Tensor,  # [E, I, H]
+    top_k: int,
+) -> Layer:
+    """What `layer` launches for tokens of this shape."""
+    used, find = _dispatch.finder()
+    n_tokens = hidden.shape[0]
+    shape = portable.shape_of(gate_w, n_tokens * top_k)
+    chosen = find("moe/hopper/layer", tokens=n_tokens, **shape)
+    every = chosen["rows"] == "every"
     blocks = _dispatch.tile_count(
-        hidden.shape[0], shape["n_experts"], top_k, plan["block_t"], every=plan["rows"] == "every"
+        n_tokens, shape["n_experts"], top_k, chosen["block_t"], every=every
     )
-    plan = _fitting(plan, blocks)
-    every, block_t = plan["rows"] == "every", plan["block_t"]
-    routing = _dispatch.route(hidden, router_w, top_k, block_t, every=every)
-    source = hidden if every else _dispatch.permuted(hidden, routing)
-    slots = routing.source_row.shape[0]
-    results = torch.empty((slots, hidden.shape[1]), dtype=out.dtype, device=out.device)
-    _experts(
-        plan["tiles"], block_t, block_t, shape, source, gate_w, up_w, down_w,
-        hidden.view(-1), routing.groups, results, compact_x=every, weighted=False,
-    )  # fmt: skip
-    _dispatch.combine(results, routing, out)
+    chosen = _fitting(chosen, blocks, False)
+    every, block_t = chosen["rows"] == "every", chosen["block_t"]
+    route = _dispatch.plan_route(hidden, router_w, top_k, block_t, every, find)
+    return Layer(
+        used,
+        route,
+        None if every else _dispatch.plan_rows(_rows.permute, hidden, top_k, find),
+        _plan_experts(chosen, block_t, route.slots // block_t, shape, hidden, False, find),
+        _dispatch.plan_rows(_rows.combine, hidden, top_k, find),
+    )
 
 
 def _on_hopper() -> bool:
     """Whether these programs can run; they are TMA and wgmma through and through."""
-    return current().arch.startswith("sm_90")
+    return dialect.current().arch.startswith("sm_90")
 
 
-def _fitting(plan: dict[str, Any], n_blocks: int) -> dict[str, Any]:
+def _fitting(plan: dict[str, Any], n_blocks: int, weighted: bool) -> dict[str, Any]:
     """The plan, or the one that serves any number of blocks."""
-    return plan if _few.has_room(plan["block_t"], n_blocks) else MANY
+    return plan if _few_parts.has_room(plan["block_t"], n_blocks, weighted) else MANY
 
 
-def _experts(
-    tiles: str,  # "many" or "few", the family of programs
-    block_t: int,  # rows of a tile
+def _plan_experts(
+    chosen: dict[str, Any],  # family of programs, rows of a tile
     block_token: int,  # rows of a block of group_idx_for_bx
+    n_blocks: int,
     shape: dict[str, int],
-    x: torch.Tensor,  # [rows, H]
-    gate_w: torch.Tensor,  # [E, I, H]
-    up_w: torch.Tensor,  # [E, I, H]
-    down_w: torch.Tensor,  # [E, H, I]
-    route_w: torch.Tensor,  # [pairs]; read only if weighted
-    groups: tuple[torch.Tensor, ...],
-    out: torch.Tensor,  # [R, H] if weighted, else [blocks * block_t, H] in tile space
-    compact_x: bool,
+    x: torch.Tensor,
     weighted: bool,
-) -> None:
-    """out = down(silu(gate(x)) * up(x)) row by row, times the routing weight if `weighted`."""
-    n_blocks = groups[3].shape[0]
+    find: _dispatch.Find,
+) -> Experts:
+    """The GEMMs for this many blocks."""
+    tiles, block_t = chosen["tiles"], chosen["block_t"]
     static = {
         "d_hidden": shape["d_hidden"],
         "d_expert": shape["d_expert"],
@@ -106,15 +175,15 @@ def _experts(
         family = _few
         # Room of the block table: powers of two, so that few sizes get compiled.
         room = max(128, 1 << (n_blocks - 1).bit_length())
-        static |= {"block_token": block_token, "block_t": block_t, "room": room}
+        narrow = chosen.get("narrow", 0)
+        static |= {"block_token": block_token, "block_t": block_t, "narrow": narrow, "room": room}
     else:
         family = _many
-    inner = torch.empty(
-        (n_blocks * max(block_t, block_token), shape["d_expert"]), dtype=x.dtype, device=x.device
+        static["n_experts"] = shape["n_experts"]
+    first = find(f"moe/hopper/{tiles}_gate_up", block_t=block_t, **shape)
+    second = find(f"moe/hopper/{tiles}_down", block_t=block_t, **shape)
+    return Experts(
+        (n_blocks * max(block_t, block_token), shape["d_expert"]),
+        family.gate_up.get(**static, **first),
+        family.down.get(weighted=weighted, **static, **second),
     )
-    how = schedule(f"moe/hopper/{tiles}_gate_up", block_t=block_t, **shape)
-    first = family.gate_up.get(**static, **how)
-    how = schedule(f"moe/hopper/{tiles}_down", block_t=block_t, **shape)
-    second = family.down.get(weighted=weighted, **static, **how)
-    first(x, gate_w, up_w, *groups, inner, int(compact_x))
-    second(inner, down_w, route_w, *groups, out, int(compact_x and weighted))

@@ -3,7 +3,7 @@
 import torch
 
 from ..common.schedule import schedule
-from . import _dispatch, _grouped
+from . import _dispatch, _grouped, _rows
 
 ROUTED_BLOCK = 128  # rows of a block of the contest's group_idx_for_bx
 
@@ -46,10 +46,14 @@ def layer(
     shape = shape_of(gate_w, hidden.shape[0] * top_k)
     plan = schedule("moe/portable/layer", tokens=hidden.shape[0], **shape)
     block_token, rows = plan["block_token"], plan["rows"]
-    routing = _dispatch.route(hidden, router_w, top_k, block_token, every=rows == "every")
+    plan_route = _dispatch.plan_route(hidden, router_w, top_k, block_token, every=rows == "every")
+    routing = plan_route(hidden, router_w)
     # How GEMM rows find their tokens: "every" - each expert in use takes all tokens as they lie;
     # "gather" - tile loads follow source_row; "copy" - a pass brings tokens into tile space first.
-    source = _dispatch.permuted(hidden, routing) if rows == "copy" else hidden
+    source = hidden
+    if rows == "copy":
+        permute = _dispatch.plan_rows(_rows.permute, hidden, top_k)
+        source = _dispatch.permuted(permute, hidden, routing)
     inner = _gate_up(
         shape, source, gate_w, up_w, routing.groups, routing.source_row, block_token,
         compact=rows == "every", gather=rows == "gather",
@@ -59,7 +63,8 @@ def layer(
         shape, inner, down_w, hidden.view(-1), routing.groups, results, block_token,
         compact=False, weighted=False,
     )  # fmt: skip
-    _dispatch.combine(results, routing, out)
+    combine = _dispatch.plan_rows(_rows.combine, hidden, top_k)
+    combine(results, routing.pair_row, routing.weights, out)
 
 
 def shape_of(gate_w: torch.Tensor, rows: int) -> dict[str, int]:

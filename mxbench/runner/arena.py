@@ -25,8 +25,9 @@ from ..reference.draw import poison
 from ..timing import NotCapturable, capture
 from ..verdict import Status
 from . import faults
+from . import outputs as written
 from .judging import Bench
-from .outputs import Fault, inspect
+from .outputs import Fault
 from .protocol import Contender, Heat, Outcome, Race, Raced
 from .subject import arguments
 from .turns import Call, timed
@@ -130,7 +131,7 @@ class Arena:
             bench.synchronize()
             seconds["kernel"] = time.perf_counter() - begin
         used = schedules.take_used()
-        hint = inspect(self.outputs, memory, self.inputs, returned)
+        hint = written.inspect(self.outputs, memory, self.inputs, returned)
         if evidence := bench.guard.evidence():
             raise Fault(Status.INTEGRITY, scrub(f"the call changed what judges it: {evidence}"))
         bench.enter("golden")

@@ -264,7 +264,23 @@ def test_hopper_s_programs_fit_the_chip_and_use_its_instructions(call, kind, tmp
     assert lowered.shared_bytes + 1024 <= SHARED_LIMIT["sm_90a"]
     assert "wgmma" in lowered.source and "tma_load" in lowered.source
     if nvcc.available():
-        assert nvcc.compile_resources(lowered.source, "sm_90a", tmp_path).spills == 0
+        made = nvcc.compile_resources(lowered.source, "sm_90a", tmp_path)
+        assert made.spills == 0
+        assert lowered.shared_bytes + made.shared <= SHARED_LIMIT["sm_90a"]
+
+
+def test_a_plan_s_scratch_is_a_new_tensor_of_its_shape_every_call():
+    portable = MODULES["portable"]
+    with in_splits(3):
+        used, find = portable.finder("portable")
+        tiling = find("dense", rows=16)
+        sizes = {"dim": V, "pe_dim": QK - V, "dtype": "float16", **tiling}
+        programs = (portable.dense_whole, portable.dense_parts)
+        with DIALECT.collect():
+            plan = portable._plan(used, find, programs, sizes, 2, 16, 200).on("cpu")
+    (one,), (other,) = plan.scratch(), plan.scratch()
+    assert one.shape == torch.Size(plan.part) and one.is_contiguous()
+    assert one.dtype == torch.float32 and one.data_ptr() != other.data_ptr()
 
 
 def test_hopper_gives_long_ragged_sequences_more_ctas_than_there_are_processors():
@@ -274,3 +290,21 @@ def test_hopper_gives_long_ragged_sequences_more_ctas_than_there_are_processors(
         dense = MODULES["hopper"]._plan("dense", sizes, 32, 16, 65536)
         paged = MODULES["hopper"]._plan("paged", {**sizes, "page": PAGE}, 32, 16, 65536)
     assert (dense.part[1], paged.part[1]) == (4, 16)
+
+
+# ---- peers ----
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "reason"),
+    [
+        ({"page": 32}, NotImplementedError, "pages of 64 keys"),
+        ({"page": 64}, RuntimeError, "CUDA device"),
+    ],
+)
+def test_flash_mla_says_what_it_cannot_serve(inputs, error, reason):
+    module = kernels.load(kernels.find(WORKSPACE, "mla", "flash_mla"), WORKSPACE.kernels)
+    with pytest.raises(error, match=reason):
+        module.paged(
+            *paged_inputs((70, 3), 1, 16, **inputs).values(), softmax_scale=SCALE, causal=True
+        )

@@ -217,14 +217,20 @@ def hopper_programs(d_hidden: int, d_expert: int) -> list[tuple]:
     return [found for found in asked if re.search("_(few|many)", found[0].name)]
 
 
+def tables(source: str) -> int:
+    """Bytes of shared memory that lowered code declares beside the dynamic part, and alignment."""
+    found = re.findall(r"__shared__ __align__\(16\) (\w+) \w+\[(\d+)\];", source)
+    size = {"int": 4, "float": 4, "uint64_t": 8}
+    return sum(-(-size[kind] * int(count) // 16) * 16 for kind, count in found)
+
+
 @pytest.mark.skipif(OLDEST, reason="this TileLang has no Hopper programs")
 def test_hopper_s_programs_fit_the_chip_and_use_its_instructions(tmp_path):
     found = {f"{p.name}{static}": (p, static) for p, static in hopper_programs(D_HIDDEN, D_EXPERT)}
     assert len({program.name for program, _ in found.values()}) == 4
     for number, (name, (program, static)) in enumerate(found.items()):
         lowered = program.lower(DIALECT.SM90, **static)
-        tables = 2 * 4 * static.get("room", 0)
-        assert lowered.shared_bytes + tables + 1024 <= SHARED_LIMIT["sm_90a"], name
+        assert lowered.shared_bytes + tables(lowered.source) <= SHARED_LIMIT["sm_90a"], name
         assert "wgmma" in lowered.source and "tma_load" in lowered.source, name
         if nvcc.available() and number % 4 == 0:  # each takes seconds
             folder = tmp_path / str(number)

@@ -1,0 +1,138 @@
+"""The parts of `_few`'s two programs: which tiles there are, and what happens to one."""
+
+import tilelang.language as T
+
+from ._grouped import ceildiv
+from ._hopper import BLOCK_K, GROUP, await_full, load, release
+
+CHUNK = 16  # blocks that one thread counts
+
+
+@T.macro
+def multiply(
+    w, x, first_acc, second_acc, full, empty, count, steps: int, row: int, second: int,
+    stages: int,
+):  # fmt: skip
+    """w[:, row:row+64] @ x.T and w[:, second:second+64] @ x.T over `steps` stages.
+
+    The accumulators have as many columns as the tile has tokens.
+    """
+    width = first_acc.shape[1]
+    T.clear(first_acc)
+    T.clear(second_acc)
+    for k in T.serial(steps):
+        s = T.truncmod(count + k, stages)
+        await_full(full, count + k, stages)
+        T.wgmma_gemm(w[s, row : row + GROUP, :], x[s, 0:width, :], first_acc, transpose_B=True)
+        T.wgmma_gemm(
+            w[s, second : second + GROUP, :], x[s, 0:width, :], second_acc, transpose_B=True
+        )
+        T.wait_wgmma(0)
+        release(empty, count + k, stages)
+
+
+@T.macro
+def load_rows(x, start, wide, at, tile, s, full, narrow: int):
+    """The producer loads the tile's rows of `x`: all that `tile` has room for, or `narrow`."""
+    block_t = tile.shape[1]
+    if not narrow or wide:
+        load(x[start : start + block_t, at : at + BLOCK_K], tile[s, :, :], full, s)
+    else:
+        load(x[start : start + narrow, at : at + BLOCK_K], tile[s, 0:narrow, :], full, s)
+
+
+@T.macro
+def store(acc, scale, out_tile, out, which: int, row, col, valid, own):
+    """out[row + j, col + i] = scale[which, j] * acc[i, j] for j < valid, if there is a scale.
+
+    A part of j at a time, through the two halves of out_tile. Where the tile has rows of `out` to
+    itself (`own`), rows past the valid ones take what is in `acc`.
+    """
+    part = out_tile.shape[2]
+    width = out.shape[1]
+    for p in T.unroll(acc.shape[1] // part):
+        if p * part < valid:
+            # The part before the last has left its half of out_tile; at first all have.
+            if p == 0:
+                T.tma_store_wait(0)
+            else:
+                T.tma_store_wait(1)
+            T.sync_threads(1 + which, 128)
+            for i, j in T.Parallel(GROUP, part):
+                if scale is None:
+                    out_tile[which, p % 2, j, i] = acc[i, p * part + j]
+                else:
+                    out_tile[which, p % 2, j, i] = acc[i, p * part + j] * scale[which, p * part + j]
+            T.fence_proxy_async()
+            T.sync_threads(1 + which, 128)
+            first = row + p * part
+            if T.Or(own, (p + 1) * part <= valid):
+                T.tma_copy(
+                    out_tile[which, p % 2, :, :], out[first : first + part, col : col + GROUP]
+                )
+            else:
+                for j, i in T.Parallel(part, GROUP):
+                    if p * part + j < valid and col + i < width:
+                        out[first + j, col + i] = out_tile[which, p % 2, j, i]
+
+
+def has_room(block_t: int, n_blocks: int, weighted: bool) -> bool:
+    """Whether a table of the blocks fits beside the stages (few rows mean few blocks, mostly)."""
+    return n_blocks <= (1024 if block_t <= 160 else 256 if weighted else 512)
+
+
+def tile_of(b, e, sizes, padded, block_token: int, block_t: int, narrow: int):
+    """(first row within expert e, rows) of the tile that its block b stands for.
+
+    An expert's rows are dealt out evenly to as few tiles as can hold them, so the `narrow` ones
+    may do.
+    """
+    width = block_t
+    if narrow:
+        tiles = T.max(T.truncdiv(sizes[e] + block_t - 1, block_t), 1)
+        even = T.truncdiv(sizes[e] + tiles - 1, tiles)
+        width = T.if_then_else(even <= narrow, narrow, block_t)
+    return T.truncdiv(b * block_token - padded[e], block_token) * width, width
+
+
+@T.macro
+def list_blocks(
+    order, found, owner, sizes, padded, blocks, block_token: int, block_t: int, narrow: int,
+    threads: int,
+):  # fmt: skip
+    """order = the blocks whose tiles have rows, in order; found[0] = how many there are."""
+    (room,) = order.shape
+    sums = T.alloc_shared((room // CHUNK,), "int32", scope="shared")
+    place = T.alloc_local((ceildiv(room, threads),), "int32")
+    for turn in T.serial(ceildiv(room, threads)):
+        b = turn * threads + T.get_thread_binding()
+        if b < room:
+            order[b] = 0
+            if b < blocks:
+                e = owner[b]
+                row, _ = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
+                order[b] = T.if_then_else(sizes[e] > row, 1, 0)
+    T.sync_threads()
+    if T.get_thread_binding() < room // CHUNK:
+        sums[T.get_thread_binding()] = 0
+        for q in T.serial(CHUNK):
+            sums[T.get_thread_binding()] += order[T.get_thread_binding() * CHUNK + q]
+    T.sync_threads()
+    for turn in T.unroll(ceildiv(room, threads)):
+        b = turn * threads + T.get_thread_binding()
+        place[turn] = -1
+        if b < blocks and order[T.min(b, room - 1)] > 0:
+            place[turn] = 0
+            for q in T.serial(T.truncdiv(b, CHUNK)):
+                place[turn] += sums[q]
+            for q in T.serial(T.truncmod(b, CHUNK)):
+                place[turn] += order[b - T.truncmod(b, CHUNK) + q]
+    if T.get_thread_binding() == 0:
+        found[0] = 0
+        for q in T.serial(room // CHUNK):
+            found[0] += sums[q]
+    T.sync_threads()
+    for turn in T.unroll(ceildiv(room, threads)):
+        if place[turn] >= 0:
+            order[place[turn]] = turn * threads + T.get_thread_binding()
+    T.sync_threads()
