@@ -132,6 +132,8 @@ class Arena:
             seconds["kernel"] = time.perf_counter() - begin
         used = schedules.take_used()
         hint = written.inspect(self.outputs, memory, self.inputs, returned)
+        if evidence := bench.guard.evidence():
+            raise Fault(Status.INTEGRITY, scrub(f"the call changed what judges it: {evidence}"))
         bench.enter("golden")
         for name, was in self._prints.items():
             if bench.fingerprint(self.inputs[name]) != was:
