@@ -120,9 +120,7 @@ def ablation_table(found: Ablation, context: Context) -> str:
     rows = []
     for case in found.cases:
         cells = [_cell(found, case, step) for step in found.steps]
-        last = next(
-            found.means[case, s] for s in reversed(found.steps) if (case, s) in found.means
-        )
+        last = next(found.means[case, s] for s in reversed(found.steps) if (case, s) in found.means)
         floor = found.floors.get(case)
         share = numbers.percent(floor / last) if floor else numbers.ABSENT
         rows.append([f"`{case}`", *cells, share])
@@ -183,4 +181,3 @@ def _handle(label: str, colour: str) -> Any:
     from matplotlib.patches import Patch
 
     return Patch(color=colour, label=label)
-

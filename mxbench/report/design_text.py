@@ -92,6 +92,19 @@ def pseudocode(text: str) -> list[str]:
     return ["\n".join(lines[1:-1]) for lines in blocks]
 
 
+def leads(text: str) -> list[tuple[str, str]]:
+    """(bold words, what follows) of each paragraph or list item that begins with bold words."""
+    blocks = re.split(r"\n\s*\n", re.sub(r"\n(?=\s*(?:[-*] |\d+\. |\*\*))", "\n\n",
+                      _FENCE.sub("", _MARK.sub("", text))))  # fmt: skip
+    found = []
+    for block in blocks:
+        begun = re.match(r"\s*(?:[-*] |\d+\. )?\*\*(?P<bold>.+?)\*\*(?P<rest>.*)", block, re.DOTALL)
+        if begun:
+            rest = re.sub(r"\s*\n\s*", " ", begun["rest"]).strip()
+            found.append((re.sub(r"^\d+\.\s*", "", begun["bold"]).rstrip(".:：。"), rest))
+    return found
+
+
 def paragraphs(text: str) -> list[str]:
     """The running text: no headings, tables, lists, quotes or code; each as one line."""
     plain = _FENCE.sub("", _MARK.sub("", text))

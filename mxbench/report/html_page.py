@@ -56,7 +56,9 @@ def _inner(links: dict[str, str]) -> Callable[[re.Match[str]], str]:
 
 def _page(path: Path, prefix: str) -> tuple[Body, str]:
     body = html_text.render(
-        path.read_text(encoding="utf-8"), prefix, lambda src, words: _figure(path.parent / src, words)
+        path.read_text(encoding="utf-8"),
+        prefix,
+        lambda src, words: _figure(path.parent / src, words),
     )
     return body, body.html
 

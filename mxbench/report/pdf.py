@@ -57,11 +57,14 @@ def write(page: Path, out: Path, t: Texts, running: str) -> None:
     Raises:
         OSError: `out` cannot be written.
     """
-    weasyprint = _weasyprint()
-    body = html_text.render(page.read_text(encoding="utf-8"), "s", _figure)
-    document = weasyprint.HTML(string=_document(body, t, running), base_url=str(page.parent) + "/")
-    made = document.write_pdf(pdf_identifier=b"mxbench")
+    made = document(page, t, running).write_pdf(pdf_identifier=b"mxbench")
     out.write_bytes(made)
+
+
+def document(page: Path, t: Texts, running: str) -> Any:
+    """The Markdown file `page` as WeasyPrint's document, to be written or looked at."""
+    body = html_text.render(page.read_text(encoding="utf-8"), "s", _figure)
+    return _weasyprint().HTML(string=_document(body, t, running), base_url=f"{page.parent}/")
 
 
 def _document(body: Body, t: Texts, running: str) -> str:
@@ -81,7 +84,7 @@ def _document(body: Body, t: Texts, running: str) -> str:
         f"<title>{escape(body.title)}</title><style>{style}</style></head>"
         f'<body class="{setting}">'
         f'<header><h1>{escape(body.title)}</h1></header><div class="running">{escape(running)}</div>'
-        f'<nav><h2>{t("contents")}</h2><ul>{contents}</ul></nav><main>{html}</main></body></html>'
+        f"<nav><h2>{t('contents')}</h2><ul>{contents}</ul></nav><main>{html}</main></body></html>"
     )
 
 
