@@ -142,8 +142,7 @@ def _show(found: Inspection) -> None:
         _say(f"PERSONAL and {len(found.findings) - SHOWN} more")
     if not found.ok:
         missing = sum(not item.ok for item in found.items)
-        _say(
-            f"refused: {missing} missing, {len(found.findings)} personal, {len(found.damaged)} damaged"
-        )
+        personal, damaged = len(found.findings), len(found.damaged)
+        _say(f"refused: {missing} missing, {personal} personal, {damaged} damaged")
         raise typer.Exit(EXIT_FAILED)
     _say("complete, and no personal information found")

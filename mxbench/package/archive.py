@@ -111,7 +111,7 @@ def _unpack_one(
 
 
 def _readable(member: zipfile.ZipInfo) -> str:
-    """The member's name: zips made on Chinese Windows have names in GBK, which say nothing of it."""
+    """The member's name: zips made on Chinese Windows have it in GBK, unmarked."""
     if member.flag_bits & 0x800:
         return member.filename
     try:

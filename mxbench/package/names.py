@@ -1,4 +1,4 @@
-"""The name of a hand-in: `unit－name－title－phone.zip`, kept in the file's name and nowhere else."""
+"""A hand-in's name, `unit－name－title－phone.zip`, which is kept nowhere else."""
 
 from __future__ import annotations
 

@@ -78,28 +78,32 @@ def _is_home(match: re.Match[str]) -> bool:
 # Figures of a table stand in groups as well, but there is always one more before or after.
 _EDGE, _END = r"(?<![\w.])(?<!\d[ ,])", r"(?![\w.,]?\d)(?!,? \d)"
 
+_MOBILE = r"(?:(?:\+|00)?86[- ]?)?1[3-9]\d[- ]?\d{4}[- ]?\d{4}"
+_SCHOOL = r"(?P<name>[\u4e00-\u9fff]{2,12}?)(?:大学(?![生家])|学院|中学|师范|附中)"
+_ENGLISH_SCHOOL = (
+    r"\b(?P<name>(?:University|Institute|College) of [A-Z]\w+|[A-Z][a-z]+(?: [A-Z][a-z]+)? "
+    r"(?:University|Polytechnic|Institute of (?:Technology)))\b"
+)
+_HOME = r"(?<![\w.])(?:/home/|/Users/|[A-Za-z]:\\{1,2}Users\\{1,2})(?P<owner>\w[\w.-]*)"
+_MESSENGER = r"(?:QQ|微信号?|WeChat)(?:号|群)?\s*[:： ]\s*[A-Za-z0-9_-]{5,20}\b"
+
 RULES = (
-    Rule("phone number", re.compile(
-        _EDGE + r"(?:(?:\+|00)?86[- ]?)?1[3-9]\d[- ]?\d{4}[- ]?\d{4}" + _END + r"(?!\w)"), _is_mobile),
+    Rule("phone number", re.compile(_EDGE + _MOBILE + _END + r"(?!\w)"), _is_mobile),
     Rule("phone number", re.compile(r"(?<![\d.-])0\d{2,3}[-－ ]\d{7,8}" + _END)),
     Rule("e-mail address", re.compile(
         r"(?<![\w.+-])[A-Za-z0-9][\w.+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"),
         _is_real_mail),
     Rule("identity number", re.compile(r"(?<![\w.])[1-9]\d{16}[\dXx](?![\w.])"), _is_identity),
-    Rule("school", re.compile(
-        r"(?P<name>[\u4e00-\u9fff]{2,12}?)(?:大学(?![生家])|学院|中学|师范|附中|高校(?=\w队))"), _is_school),
-    Rule("school", re.compile(
-        r"\b(?P<name>(?:University|Institute|College) of [A-Z]\w+|"
-        r"[A-Z][a-z]+(?: [A-Z][a-z]+)? (?:University|Polytechnic|Institute of Technology))\b")),  # personal-data: none
-    Rule("home folder", re.compile(
-        r"(?<![\w.])(?:/home/|/Users/|[A-Za-z]:\\{1,2}Users\\{1,2})(?P<owner>\w[\w.-]*)"), _is_home),
+    Rule("school", re.compile(_SCHOOL), _is_school),
+    Rule("school", re.compile(_ENGLISH_SCHOOL)),
+    Rule("home folder", re.compile(_HOME), _is_home),
     Rule("labelled person", re.compile(
         r"(?:姓名|学号|工号|班级|作者|导师|指导教师|指导老师|队长|队员|联系人|联系电话|手机号?|身份证号?)"
         r"\s*[:：=]\s*[^\s{}<>\"',，。;；|]{2,}")),
     Rule("labelled person", re.compile(
         r"(?:^|[#*/\s])(?:@author|[Aa]uthor|[Mm]aintainer|Student(?: ID)?|Advisor|Teacher)s?\s*:\s+"
         r"[A-Z\u4e00-\u9fff][\w.-]*")),
-    Rule("messenger account", re.compile(r"(?:QQ|微信号?|WeChat)(?:号|群)?\s*[:： ]\s*[A-Za-z0-9_-]{5,20}\b")),
+    Rule("messenger account", re.compile(_MESSENGER)),
 )  # fmt: skip
 
 

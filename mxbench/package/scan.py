@@ -12,9 +12,9 @@ from pathlib import Path
 from . import extract
 from .patterns import Scanner
 
-COMMON = frozenset({"root", "user", "admin", "ubuntu", "localhost", "runner", "docker", "vm", "work",
+COMMON = frozenset({"root", "user", "admin", "ubuntu", "localhost", "runner", "docker", "work",
                     "mxbench", "unknown"})  # fmt: skip
-"""Names of users, hosts and authors that say nothing about anybody, and are words of ordinary text."""
+"""Names of users, hosts and authors that tell nothing, and are words of ordinary text."""
 
 
 WHOLE = 256 << 20

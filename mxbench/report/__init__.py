@@ -1,8 +1,8 @@
 """Reports from journals: design, function and performance of each device, and a summary.
 
-Everything is rendered from journals, design texts and the compiler's figures kept beside a journal;
-nothing here, or below, imports torch. The Markdown pages are the one source of what is said: PDF and
-HTML are the same pages set in another way.
+Everything is rendered from journals, design texts and the compiler's figures kept beside a
+journal; nothing here, or below, imports torch. The Markdown pages are the one source of what is
+said: PDF and HTML are the same pages set in another way.
 """
 
 from __future__ import annotations

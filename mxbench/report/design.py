@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .. import kernel as kernels
 from ..errors import MxbenchError
+from ..ops import operator
 from ..resources import Resources
 from ..workspace import Workspace
 from . import design_text, numbers, parts
@@ -73,7 +74,7 @@ def _kernels(op: str, context: Context, workspace: Workspace) -> str:
     rows = []
     for one in kernels.find_all(workspace, op):
         try:
-            known = [name for name in one.signatures if not name.startswith("_")]
+            known = [name for name in operator(op).contracts if name in one.signatures]
             rows.append([f"`{one.name}`", ", ".join(known), escape(one.summary), f"`{one.sha}`"])
         except MxbenchError:
             continue  # a module that does not parse is `check`'s business

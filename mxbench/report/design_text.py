@@ -7,8 +7,8 @@ the report shows the figures of its own device:
     (whatever stands here is replaced)
     <!-- end journal -->
 
-The kinds are `floor`, `ablation`, `errors` and `resources`; the second comment may be left out where
-there is nothing to replace.
+The kinds are `floor`, `ablation`, `errors` and `resources`; the second comment may be left out
+where there is nothing to replace.
 """
 
 from __future__ import annotations

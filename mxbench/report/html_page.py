@@ -70,7 +70,8 @@ def _no_figure(path: str, caption: str) -> str:
 def _figure(path: Path, caption: str) -> str:
     """The chart itself as inline SVG, in the page's own colours."""
     name = escape(caption, quote=True)
-    return f'<figure role="img" aria-label="{name}">{themed(path.read_text(encoding="utf-8"))}</figure>'
+    svg = themed(path.read_text(encoding="utf-8"))
+    return f'<figure role="img" aria-label="{name}">{svg}</figure>'
 
 
 def themed(svg: str) -> str:
@@ -109,7 +110,8 @@ def _document(title: str, pages: Sequence[tuple[str, Body, str]], t: Texts) -> s
         f'<link rel="icon" href="data:image/svg+xml;base64,{icon}">'
         f"<title>{escape(title)}</title><style>{style}</style></head><body {attributes}>"
         f'<header><button id="menu" aria-label="{t("contents")}">☰</button>'
-        f'<strong>{escape(title)}</strong><button id="theme" aria-label="{t("page_theme")}">◐</button>'
+        f"<strong>{escape(title)}</strong>"
+        f'<button id="theme" aria-label="{t("page_theme")}">◐</button>'
         f"</header><nav>{menu}</nav><main>{main}</main><script>{script}</script></body></html>\n"
     )
 

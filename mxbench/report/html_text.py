@@ -42,7 +42,9 @@ def render(text: str, prefix: str, figure: Figure) -> Body:
     """
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = reader.parse(re.sub(r"^<!--.*?-->[ \t]*$", "", text, flags=re.MULTILINE | re.DOTALL))
-    title, headings, kept = "", [], []
+    title = ""
+    headings: list[Heading] = []
+    kept: list[Token] = []
     i = 0
     while i < len(tokens):
         token = tokens[i]

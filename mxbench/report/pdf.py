@@ -13,7 +13,10 @@ from . import figures, html_text
 from .html_text import Body
 from .texts import Texts
 
-TOC_LEVELS = (2, 3, 4)
+DEEPEST = 4
+"""Level of headings in the contents, as far as they stay short."""
+MOST_CONTENTS = 48
+"""Lines of the contents, to fit a page."""
 WIDE = 14
 """Columns from which a table wants landscape pages; a page with one is set so throughout, since
 turning pages for each such table leaves half of the others empty."""
@@ -74,18 +77,28 @@ def _document(body: Body, t: Texts, running: str) -> str:
     html = re.sub(r'<div class="table" data-columns="(\d+)">', _table, body.html)
     widest = max(map(int, re.findall(r'data-columns="(\d+)"', body.html)), default=0)
     setting = "landscape" if widest >= WIDE else "portrait"
+    levels = _contents_levels(body)
     contents = "".join(
         f'<li class="l{h.level}"><a href="#{h.anchor}">{escape(h.text)}</a></li>'
         for h in body.headings
-        if h.level in TOC_LEVELS
+        if h.level in levels
     )
     return (
         f'<!doctype html><html lang="{t("html_language")}"><head><meta charset="utf-8">'
         f"<title>{escape(body.title)}</title><style>{style}</style></head>"
         f'<body class="{setting}">'
-        f'<header><h1>{escape(body.title)}</h1></header><div class="running">{escape(running)}</div>'
+        f"<header><h1>{escape(body.title)}</h1></header>"
+        f'<div class="running">{escape(running)}</div>'
         f"<nav><h2>{t('contents')}</h2><ul>{contents}</ul></nav><main>{html}</main></body></html>"
     )
+
+
+def _contents_levels(body: Body) -> range:
+    """The levels of headings that the contents have room for."""
+    for deepest in range(DEEPEST, 2, -1):
+        if sum(2 <= h.level <= deepest for h in body.headings) <= MOST_CONTENTS:
+            return range(2, deepest + 1)
+    return range(2, 3)
 
 
 def _table(opened: re.Match[str]) -> str:

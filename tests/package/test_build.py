@@ -21,8 +21,8 @@ ME = HandIn("Star River Team", "Li Leiming", "Fast operators", "138" + "12345678
 
 
 def build(here, out, me=ME, **more):
-    request = Request(journals=(here.root / "reports" / "nvidia-h100" / "journal.jsonl",), language="en",
-                      **{"smoke": False, **more})  # fmt: skip
+    path = here.root / "reports" / "nvidia-h100" / "journal.jsonl"
+    request = Request(journals=(path,), language="en", **{"smoke": False, **more})
     return package.build(request, me, out, here, lambda _: None)
 
 

@@ -1,4 +1,4 @@
-"""The design report: words from DESIGN.md, figures from the journal, resources from the compiler."""
+"""The design report: words from DESIGN.md, figures from the journal and the compiler."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ from mxbench.workspace import Workspace
 from . import synthetic as s
 
 MLA = s.cases("mla", "functional")
+USE = resources.Use(
+    op="mla", kernel="hopper", program="_turned.attend", sizes={"block_n": 64}, threads=160,
+    registers=128, shared=165 << 10, spills=0,
+)  # fmt: skip
 
 
 def test_marks_are_filled_and_what_stood_there_is_replaced():
-    text = "a\n\n<!-- journal: floor -->\n| old |\n<!-- end journal -->\n\nb\n\n<!-- journal: errors -->\n\nc"
+    first = "a\n\n<!-- journal: floor -->\n| old |\n<!-- end journal -->\n\n"
+    text = first + "b\n\n<!-- journal: errors -->\n\nc"
     assert design_text.marked(text) == {"floor", "errors"}
     filled = design_text.fill(text, {"floor": "| new |", "errors": "picture"})
     assert filled == "a\n\n| new |\n\nb\n\npicture\n\nc"
@@ -30,7 +35,8 @@ def test_headings_go_down_but_not_in_code():
 
 
 def test_leads_paragraphs_and_pseudocode_are_told_apart():
-    text = "Say.\nMore.\n\n1. **One.** First\n   line.\n2. **Two** rest\n\n```\ncode\n```\n\n| a |\n|---|\n"
+    text = "Say.\nMore.\n\n1. **One.** First\n   line.\n2. **Two** rest\n\n"
+    text += "```\ncode\n```\n\n| a |\n|---|\n"
     assert design_text.leads(text) == [("One", "First line."), ("Two", "rest")]
     assert design_text.paragraphs(text) == ["Say. More."]
     assert design_text.pseudocode(text) == ["code"]
@@ -49,8 +55,10 @@ def write(tmp_path, *records, workspace=s.HERE, language="en", known=None):
 
 
 def pairs(count=3, **more) -> list[Record]:
-    return [r for case in MLA[:count]
-            for r in (s.timed(case, 0.02, "hopper", **more), s.timed(case, 0.05, "baseline"))]  # fmt: skip
+    found = []
+    for case in MLA[:count]:
+        found += [s.timed(case, 0.02, "hopper", **more), s.timed(case, 0.05, "baseline")]
+    return found
 
 
 def test_the_page_has_floor_steps_errors_and_the_design_s_words(tmp_path, row):
@@ -75,10 +83,7 @@ def test_the_chinese_text_is_taken_where_there_is_one(tmp_path):
 def test_resources_beside_the_journal_are_shown(tmp_path, row):
     known = resources.Resources(
         schema=1, arch="sm_90a", compiler="nvcc 13.0", shas={"mla/hopper": "ab12"},
-        programs=(
-            resources.Use(op="mla", kernel="hopper", program="_turned.attend", sizes={"block_n": 64},
-                          threads=160, registers=128, shared=165 << 10, spills=0),
-        ),
+        programs=(USE,),
     )  # fmt: skip
     page, _ = write(tmp_path, *pairs(), known=known)
     cells = row(page, "`hopper: _turned.attend`")

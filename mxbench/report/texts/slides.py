@@ -13,18 +13,20 @@ PHRASES = {
     ),
     "slides_problem": ("问题", "The problem"),
     "slides_problem_moe": (
-        "Fused MoE GEMM：路由后的分组矩阵乘，每个专家的行数不等；大批量受算力限制，小批量受权重读取限制",
+        "Fused MoE GEMM：路由后的分组矩阵乘，每个专家的行数不等；"
+        "大批量受算力限制，小批量受权重读取限制",
         "Fused MoE GEMM: grouped products over routed rows, uneven by expert; bound by arithmetic "
         "when many, by reading weights when few",
     ),
     "slides_problem_mla": (
         "DeepSeek MLA 解码：所有头共享 576 维潜在缓存，16 头时受显存带宽限制",
-        "DeepSeek MLA decode: all heads share a 576-wide latent cache; with 16 heads bound by memory",
+        "DeepSeek MLA decode: all heads share a 576-wide latent cache; with 16 heads bound by "
+        "memory",
     ),
     "slides_problem_nsa": (
         "NSA 前向：每个 token 只看少量被选中的块；64K 长度时逐 token 读块使 L2 成为瓶颈",
-        "NSA forward: each token sees a few selected blocks; at 64K, reading them token by token is "
-        "bound by L2",
+        "NSA forward: each token sees a few selected blocks; at 64K, reading them token by token "
+        "is bound by L2",
     ),
     "slides_problem_rule": (
         "先验证后计时：未通过赛题容差与严格判定的结果不计入",
