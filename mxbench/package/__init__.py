@@ -15,9 +15,8 @@ from pathlib import Path
 from .. import report, resources, rules
 from ..errors import MxbenchError
 from ..record import unwritable
-from ..report import journals, measured
+from ..report import design_text, journals, measured
 from ..report.catalog import Catalog
-from ..report.design_text import FILE as DESIGN_FILE
 from ..report.design_text import path_of
 from ..report.functional import results
 from ..report.journals import Device
@@ -137,11 +136,14 @@ def stage(
     t = Texts("zh" if request.language == "zh" else "en")
     ops = _complete_ops(Context(t, catalog, device, ""), request.ops)
     for op in ops:
-        if path_of(workspace, op, request.language) is None:
+        path = path_of(workspace, op, request.language)
+        if path is None:
             raise MxbenchError(
-                f"no kernels/{op}/{DESIGN_FILE}: the design report has nothing to say of {op}",
+                f"no kernels/{op}/{design_text.FILE}: the design report has nothing to say of {op}",
                 "write it: floor, algorithm step by step, pseudocode, what was tried",
             )
+        if not design_text.pseudocode(design_text.read(path)):
+            notify(f"kernels/{op}/{path.name} has no fenced block; the rule asks for pseudocode")
     folder.mkdir(parents=True)
     _reports(request, device, folder, workspace, notify)
     contents.copy_source(workspace, folder / contents.SOURCE)

@@ -43,30 +43,36 @@ def refresh(
         return None
     calls = _calls(timed, catalog)
     (arch,) = arches
-    order = compiled.Order(
-        kernels=str(workspace.kernels), root=str(workspace.root), arch=str(arch),
-        sms=timed[0].env.sms, calls=calls,
-    )  # fmt: skip
-    made = compiled.read(order)
+    orders = [
+        compiled.Order(
+            kernels=str(workspace.kernels), root=str(workspace.root), arch=str(arch),
+            sms=timed[0].env.sms, calls=group,
+        )
+        for group in calls
+    ]  # fmt: skip
+    made = compiled.read(orders)
     file = folder / resources.FILE
     file.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=1) + b"\n")
     return file
 
 
-def _calls(timed: list[Record], catalog: Catalog) -> list[tuple[str, bytes]]:
-    """Each kernel and case once, as far as the workspace still has them."""
-    calls: dict[object, tuple[str, bytes]] = {}
+def _calls(timed: list[Record], catalog: Catalog) -> list[list[tuple[str, bytes]]]:
+    """For each operator, each kernel and case once, as far as the workspace still has them.
+
+    Not the baseline: it is compared with, not handed in.
+    """
+    calls: dict[str, dict[object, tuple[str, bytes]]] = {}
     for record in timed:
         case = catalog.case(record)
-        if case is not None:
-            key = (record.kernel, case.op, case.contract, case.dtype, str(case.params))
-            calls.setdefault(key, (record.kernel, case.encode()))
+        if case is not None and record.kernel != catalog.baseline:
+            key = (record.kernel, case.contract, case.dtype, str(case.params))
+            calls.setdefault(case.op, {}).setdefault(key, (record.kernel, case.encode()))
     if not calls:
         raise MxbenchError(
             "--resources: the journal holds no timing of a case that this workspace has",
             "run it in the workspace that the journal was made in",
         )
-    return list(calls.values())
+    return [list(group.values()) for group in calls.values()]
 
 
 def resource_table(op: str, known: Resources | None, t: Texts) -> list[str]:

@@ -29,6 +29,7 @@ from ..resources import Resources, Use
 
 TILE = re.compile(r"block|threads|stages|split|warps|tile")
 COMPILE_SECONDS = 600
+PACKAGE = Path(__file__).resolve().parents[2]
 
 Entry = tuple[int, int, int]
 """(registers a thread, bytes of spills, bytes of static shared memory) of a kernel."""
@@ -46,8 +47,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """(kernel name, encoded case): the calls whose programs count."""
 
 
-def read(order: Order) -> Resources:
-    """Compile in a process of its own; its progress goes to our stderr.
+def read(orders: Sequence[Order]) -> Resources:
+    """Compile each order in a process of its own, all at once; progress goes to our stderr.
+
+    TileLang lowers in one thread, so operators, which share no program, go side by side.
 
     Raises:
         MxbenchError: exit code 3, there is no nvcc, or a program does not compile.
@@ -58,19 +61,33 @@ def read(order: Order) -> Resources:
             "install the CUDA toolkit's nvcc (no GPU is needed), or leave --resources out",
             EXIT_ENVIRONMENT,
         )
-    done = subprocess.run(
-        [sys.executable, "-m", __name__],
-        input=msgspec.json.encode(order),
-        stdout=subprocess.PIPE,
-        check=False,
-    )
-    if done.returncode:
+    with ThreadPoolExecutor(len(orders)) as pool:
+        answers = list(pool.map(_ask, orders))
+    if any(done.returncode for done in answers):
         raise MxbenchError(
             "the compiler's figures cannot be read; the lines above say why",
             "`mxbench check` compiles the same programs and shows their errors",
             EXIT_ENVIRONMENT,
         )
-    return msgspec.json.decode(done.stdout, type=Resources)
+    parts = [msgspec.json.decode(done.stdout, type=Resources) for done in answers]
+    return Resources(
+        schema=1,
+        arch=parts[0].arch,
+        compiler=parts[0].compiler,
+        shas={name: sha for part in parts for name, sha in part.shas.items()},
+        programs=tuple(use for part in parts for use in part.programs),
+    )
+
+
+def _ask(order: Order) -> subprocess.CompletedProcess[bytes]:
+    path = os.pathsep.join(filter(None, [str(PACKAGE), os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, "-m", __name__],
+        input=msgspec.json.encode(order),
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+        check=False,
+    )
 
 
 # --- in the other process -----------------------------------------------------------------------

@@ -236,6 +236,23 @@ def test_a_missing_part_of_the_name_is_asked_for_or_named(here):
 
 
 @needs_pdf
+def test_a_check_of_the_hand_in_to_be_writes_nothing(here):
+    path = journal(here)
+    (here.kernels / "mla" / "DESIGN.md").write_text(
+        "# mla\n\nBy hand. Mail li" + "@" + "sample.cn\n"
+    )
+    words = ("--check", "--lang", "en", "--journal", str(path))
+    before = sorted(here.root.rglob("*"))
+    done = sandbox.run(here.root, "package", *words)
+    assert done.returncode == 1, done.stderr
+    assert "PERSONAL source/kernels/mla/DESIGN.md:3: e-mail address: li" in done.stderr
+    assert "PERSONAL design-report.pdf:page 2: e-mail address: li" in done.stderr
+    assert "has no fenced block; the rule asks for pseudocode" in done.stderr
+    assert "refused: 0 missing, 2 personal, 0 damaged" in done.stderr
+    assert sorted(here.root.rglob("*")) == before
+
+
+@needs_pdf
 def test_a_full_disk_leaves_nothing_behind(here, tmp_path):
     journal(here)
     out = tmp_path / "out"
