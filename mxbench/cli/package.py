@@ -108,8 +108,8 @@ def _staged(request: Request, title: str, here: Workspace) -> Inspection:
 
     with tempfile.TemporaryDirectory(prefix="handin-") as work:
         folder = Path(work) / "staged"
-        package.stage(request, title or "hand-in", folder, here, _say)
-        return package.inspect_folder(folder, here, None)
+        handed = package.stage(request, title or "hand-in", folder, here, _say)
+        return package.inspect_staged(folder, handed, here, None)
 
 
 def _asked(field: str, value: str) -> str:
@@ -134,6 +134,8 @@ def _show(found: Inspection) -> None:
         _say(f"{mark}  {item.name}: {more}")
     for line in found.damaged:
         _say(f"DAMAGED  {line}")
+    for line in found.banned:
+        _say(f"BANNED   {line}")
     if found.name:
         _say(f"NAME     {found.name}")
     for finding in found.findings[:SHOWN]:
@@ -143,6 +145,7 @@ def _show(found: Inspection) -> None:
     if not found.ok:
         missing = sum(not item.ok for item in found.items)
         personal, damaged = len(found.findings), len(found.damaged)
-        _say(f"refused: {missing} missing, {personal} personal, {damaged} damaged")
+        banned = len(found.banned)
+        _say(f"refused: {missing} missing, {personal} personal, {damaged} damaged, {banned} banned")
         raise typer.Exit(EXIT_FAILED)
     _say("complete, and no personal information found")

@@ -9,11 +9,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .. import kernel as kernels
 from .. import report, resources, rules
 from ..errors import MxbenchError
+from ..lint.tree import lint_kernels
 from ..record import unwritable
 from ..report import design_text, journals, measured
 from ..report.catalog import Catalog
@@ -62,10 +64,17 @@ class Inspection:
     damaged: tuple[str, ...]
     name: str
     """What is wrong with the zip's name; empty if nothing is, or if there is no zip."""
+    banned: tuple[str, ...] = ()
+    """What the contest bans in the kernels' sources; of a hand-in that is built here alone."""
 
     @property
     def ok(self) -> bool:
-        return not (self.findings or self.damaged or self.name) and all(i.ok for i in self.items)
+        wrong = self.findings or self.damaged or self.name or self.banned
+        return not wrong and all(i.ok for i in self.items)
+
+
+Handed = dict[str, tuple[str, ...]]
+"""Operator -> the kernels that its results are of."""
 
 
 Notify = Callable[[str], None]
@@ -88,14 +97,15 @@ def build(
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix=".handin-") as work:
             staged = Path(work) / "staged"
-            ops = stage(request, hand_in.title, staged, workspace, notify)
-            found = inspect_folder(staged, workspace, hand_in)
+            handed = stage(request, hand_in.title, staged, workspace, notify)
+            found = inspect_staged(staged, handed, workspace, hand_in)
             if not found.ok:
                 return target, found
             packed = Path(work) / "packed.zip"
             archive.pack(staged, packed)
             _within_limit(packed, request.size_limit)
-            _verify(packed, Path(work) / "unpacked", ops if request.smoke else (), notify)
+            ops = tuple(handed) if request.smoke else ()
+            _verify(packed, Path(work) / "unpacked", ops, notify)
             os.replace(packed, target)
             return target, found
     except OSError as error:
@@ -127,15 +137,16 @@ def _verify(packed: Path, into: Path, ops: Sequence[str], notify: Notify) -> Non
 
 def stage(
     request: Request, title: str, folder: Path, workspace: Workspace, notify: Notify
-) -> tuple[str, ...]:
-    """Put the hand-in together in a new folder; returns its operators."""
+) -> Handed:
+    """Put the hand-in together in a new folder; returns its operators and their kernels."""
     if request.language not in LANGUAGES:
         raise MxbenchError(f"unknown language {request.language!r}", "zh or en")
     catalog = Catalog(workspace, rules.load(workspace, request.rule))
     device = choose_device(journals.devices(journals.read(request.journals)), request.device)
     t = Texts("zh" if request.language == "zh" else "en")
-    ops = _complete_ops(Context(t, catalog, device, ""), request.ops)
-    for op in ops:
+    handed = _complete_ops(Context(t, catalog, device, ""), request.ops)
+    _compare_sources(device, handed, workspace, notify)
+    for op in handed:
         path = path_of(workspace, op, request.language)
         if path is None:
             raise MxbenchError(
@@ -150,9 +161,24 @@ def stage(
     contents.copy_named(request.logs, folder / contents.LOGS, "--log")
     contents.copy_named(request.video, folder / contents.EXTRA, "--video")
     own = (folder / contents.SOURCE / "mxbench").is_dir()
-    contents.write_readme(folder, title, device.name, ops, own)
+    contents.write_readme(folder, title, device.name, tuple(handed), own)
     contents.write_manifest(folder, device.name)
-    return ops
+    return handed
+
+
+def _compare_sources(device: Device, handed: Handed, workspace: Workspace, notify: Notify) -> None:
+    """Tell of results that are of other sources than those handed in.
+
+    Raises:
+        MxbenchError: exit code 2; a kernel with results is not in the workspace.
+    """
+    newest, _ = device.newest(journals.case_key)
+    for op, names_of in handed.items():
+        for name in names_of:
+            sha = kernels.find(workspace, op, name).sha
+            other = sum((r.op, r.kernel) == (op, name) and r.kernel_sha != sha for r in newest)
+            if other:
+                notify(f"{op}/{name}: {other} results are of another version of its source")
 
 
 def choose_device(devices: Sequence[Device], wanted: str) -> Device:
@@ -175,7 +201,7 @@ def choose_device(devices: Sequence[Device], wanted: str) -> Device:
     return fitting[0]
 
 
-def _complete_ops(context: Context, wanted: Sequence[str]) -> tuple[str, ...]:
+def _complete_ops(context: Context, wanted: Sequence[str]) -> Handed:
     """The operators to hand in, each with its functional suite done and something timed."""
     found = measured.timings(context.device, context.catalog)
     timed = dict.fromkeys(m.record.op for m in found.all)
@@ -185,6 +211,7 @@ def _complete_ops(context: Context, wanted: Sequence[str]) -> tuple[str, ...]:
             "run `mxbench perf` for every operator that you hand in",
         )
     baseline = context.catalog.baseline
+    handed: Handed = {}
     for op in wanted or timed:
         lines = [c for c in results(context)[0] if (c.op, c.suite) == (op, "functional")]
         own = [c for c in lines if c.kernel != baseline]
@@ -202,7 +229,8 @@ def _complete_ops(context: Context, wanted: Sequence[str]) -> tuple[str, ...]:
                 f"have no result with kernel {best.kernel}: {cases}{more}",
                 f"run `mxbench check {op} --suite functional --kernel {best.kernel}`",
             )
-    return tuple(wanted or timed)
+        handed[op] = best.parts or (best.kernel,)
+    return handed
 
 
 def _reports(
@@ -258,6 +286,19 @@ def inspect(path: Path, workspace: Workspace) -> Inspection:
     wrong = "" if hand_in else f"the zip's name is not unit{names.SEPARATOR}name{names.SEPARATOR}"
     wrong += "" if hand_in else f"title{names.SEPARATOR}phone"
     return Inspection(found.items, found.findings, found.damaged, wrong)
+
+
+def inspect_staged(
+    folder: Path, handed: Handed, workspace: Workspace, hand_in: HandIn | None
+) -> Inspection:
+    """What is in a hand-in that was put together here, its kernels' sources read for bans too."""
+    source = folder / contents.SOURCE
+    here = Workspace(source / "kernels", source / "cases", source)
+    packed = [kernels.find(here, op, name) for op, names_of in handed.items() for name in names_of]
+    banned = [f"{name}: {offence}" for name, read in lint_kernels(here, packed)
+              for offence in read.offences]  # fmt: skip
+    found = inspect_folder(folder, workspace, hand_in)
+    return replace(found, banned=tuple(banned))
 
 
 def inspect_folder(folder: Path, workspace: Workspace, hand_in: HandIn | None) -> Inspection:

@@ -43,6 +43,10 @@ def make(root: Path) -> Workspace:
         (kernels / f"{name}.py").unlink()
     (common / "dispatch.json").write_text(json.dumps({"mla": [{"kernel": "good"}]}))
     (kernels / "DESIGN.md").write_text(DESIGN)
+    good = kernels / "good.py"
+    waiver = "  # lint: allow torch-arithmetic because it stands for a kernel in tests"
+    lines = good.read_text().splitlines()
+    good.write_text("\n".join(x + waiver if "einsum" in x else x for x in lines) + "\n")
     (kernels / "baseline.py").write_text((kernels / "good.py").read_text())
     functional = sandbox.suite("functional", [1, 2, 64])
     (root / "cases" / "mla" / "functional.json").write_text(json.dumps(functional))

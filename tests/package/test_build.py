@@ -216,10 +216,10 @@ def test_the_command_builds_verifies_by_running_and_prints_the_zip(here, tmp_pat
 @needs_pdf
 def test_source_that_does_not_run_when_unpacked_is_refused(here, tmp_path):
     journal(here)
-    (here.root / ".gitignore").write_text("helper.py\n")
+    (here.root / ".gitignore").write_text("table.txt\n")
     kernel = here.kernels / "mla" / "good.py"
-    kernel.write_text("from . import helper\n" + kernel.read_text())
-    (here.kernels / "mla" / "helper.py").write_text("")
+    kernel.write_text(kernel.read_text() + "\nopen(__file__[:-7] + 'table.txt').close()\n")
+    (here.kernels / "mla" / "table.txt").write_text("")
     for words in (["init", "-q"], ["add", "-A"]):
         sandbox.subprocess.run(["git", *words], cwd=here.root, check=True)
     out = tmp_path / "out"
@@ -242,6 +242,8 @@ def test_a_check_of_the_hand_in_to_be_writes_nothing(here):
     (here.kernels / "mla" / "DESIGN.md").write_text(
         "# mla\n\nBy hand. Mail li" + "@" + "sample.cn\n"
     )
+    kernel = here.kernels / "mla" / "good.py"
+    kernel.write_text(kernel.read_text().replace("# lint: allow", "# once there was a reason:"))
     words = ("--check", "--lang", "en", "--journal", str(path))
     before = sorted(here.root.rglob("*"))
     done = sandbox.run(here.root, "package", *words)
@@ -250,7 +252,9 @@ def test_a_check_of_the_hand_in_to_be_writes_nothing(here):
     assert re.search(r"PERSONAL design-report\.pdf:page \d: e-mail address: li", done.stderr)
     assert "PERSONAL results/design.md:" in done.stderr
     assert "has no fenced block; the rule asks for pseudocode" in done.stderr
-    assert "refused: 0 missing, 3 personal, 0 damaged" in done.stderr
+    assert "BANNED   mla/good: good.py:" in done.stderr
+    assert "mla/good: 3 results are of another version of its source" in done.stderr
+    assert re.search("refused: 0 missing, 3 personal, 0 damaged, [1-9] banned", done.stderr)
     assert sorted(here.root.rglob("*")) == before
 
 
