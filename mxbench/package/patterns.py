@@ -10,8 +10,21 @@ from dataclasses import dataclass
 WAIVER = "personal-data: none"
 """A line that holds these words has been looked at by a person and is passed over."""
 
-PLACEHOLDERS = frozenset({"user", "username", "name", "me", "you", "xxx", "someone", "nobody",
-                          "alice", "bob"})  # fmt: skip
+PLACEHOLDERS = frozenset(
+    {
+        "user",
+        "username",
+        "name",
+        "me",
+        "you",
+        "xxx",
+        "someone",
+        "somebody",
+        "nobody",
+        "alice",
+        "bob",
+    }
+)
 EXAMPLE_DOMAINS = re.compile(
     r"(?:^|\.)(?:example\.(?:com|org|net)|invalid|localhost)$|^users\.noreply\."
 )
@@ -91,7 +104,7 @@ RULES = (
     Rule("phone number", re.compile(_EDGE + _MOBILE + _END + r"(?!\w)"), _is_mobile),
     Rule("phone number", re.compile(r"(?<![\d.-])0\d{2,3}[-－ ]\d{7,8}" + _END)),
     Rule("e-mail address", re.compile(
-        r"(?<![\w.+-])[A-Za-z0-9][\w.+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"),
+        r"(?<![\w.+\\-])[A-Za-z0-9][\w.+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"),
         _is_real_mail),
     Rule("identity number", re.compile(r"(?<![\w.])[1-9]\d{16}[\dXx](?![\w.])"), _is_identity),
     Rule("school", re.compile(_SCHOOL), _is_school),

@@ -160,6 +160,7 @@ def test_more_than_thirty_kinds_of_places_are_planted():
         "| 130 134 4180 1319 | 192 5843 1184 22 |",
         "sha256 8f13812345678abc", "1.3812345678e-05", "user@example.com", "/home/user/x",
         "@app.command",
+        "x = 'a\\n@functools.lru_cache'",
         "某大学的学生", "大学生", "Student's t", "110101199003071230 is no identity number",
         "float16 661.4, 3032.2 GB/s", "T.alloc_fragment([block_M, block_N])", "2025-01-01 00:00:00",
     ],

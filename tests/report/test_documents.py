@@ -49,8 +49,8 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not in
 
 
 def records():
-    nsa = s.cases("nsa", "performance")[:16]
-    cases = [*s.cases("mla", "functional")[:8], *s.cases("moe", "performance"), *nsa]
+    nsa = s.cases("nsa", "performance")[:7]
+    cases = [*s.cases("mla", "functional")[:4], *s.cases("moe", "performance"), *nsa]
     found = []
     for i, case in enumerate(cases):
         found.append(s.timed(case, 0.02 + i / 100, "hopper"))
