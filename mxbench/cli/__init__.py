@@ -19,6 +19,7 @@ from .imports import import_command
 from .judge import judge_command
 from .lint import lint_command
 from .new import new_command
+from .package import package_command
 from .perf import perf_command
 from .rank import rank_command
 from .report import report_command
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command("check")(check_command)
 app.command("perf")(perf_command)
 app.command("report")(report_command)
+app.command("package")(package_command)
 app.command("doctor")(doctor_command)
 app.command("fuzz")(fuzz_command)
 app.command("score")(score_command)

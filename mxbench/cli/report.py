@@ -51,8 +51,25 @@ def report_command(
     title: Annotated[
         str, typer.Option("--title", help="Goes before the title of every page.")
     ] = "",
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Every page as a PDF too (extra `pdf`).")
+    ] = False,
+    html: Annotated[
+        bool, typer.Option("--html", help="All pages as one self-contained report.html too.")
+    ] = False,
+    slides: Annotated[
+        bool, typer.Option("--slides", help="Introductory slides too (extra `slides`).")
+    ] = False,
+    resources: Annotated[
+        bool,
+        typer.Option(
+            "--resources",
+            help="Compile what was timed with nvcc, and keep registers, shared memory and "
+            "spills for the design report. No GPU needed; takes minutes.",
+        ),
+    ] = False,
 ) -> None:
-    """Render test reports from journals: function, performance and charts, device by device.
+    """Render reports from journals: design, function, performance and charts, device by device.
 
     Needs neither a GPU nor torch. Prints the files it wrote, the summary first.
     """
@@ -62,6 +79,12 @@ def report_command(
     folder = out or here.reports
     paths = journal or report.default_paths(here, folder)
     for path in report.write(
-        paths, folder, lang, workspace=here, rule=rule or rules.DEFAULT_RULE, title=title
+        paths,
+        folder,
+        lang,
+        workspace=here,
+        rule=rule or rules.DEFAULT_RULE,
+        title=title,
+        options=report.Options(pdf, html, slides, resources),
     ):
         print(path)

@@ -23,7 +23,7 @@ class Catalog:
 
     def __init__(self, workspace: Workspace, rule: ContestRule) -> None:
         self.rule = rule
-        self._workspace = workspace
+        self.workspace = workspace
         self._suites: dict[tuple[str, str], Suite | None] = {}
 
     @cached_property
@@ -35,7 +35,7 @@ class Catalog:
         """The suite, or None if the workspace has none of that name, or a faulty one."""
         if (op, name) not in self._suites:
             try:
-                self._suites[op, name] = load_suite(self._workspace, op, name)
+                self._suites[op, name] = load_suite(self.workspace, op, name)
             except MxbenchError:
                 self._suites[op, name] = None
         return self._suites[op, name]
@@ -55,7 +55,7 @@ class Catalog:
     def served_by(self, case: Case, target: str) -> str | None:
         """The kernel that `--kernel auto` takes for a case on a target."""
         try:
-            return kernels.dispatch(self._workspace, case.op, case.contract, target)
+            return kernels.dispatch(self.workspace, case.op, case.contract, target)
         except MxbenchError:
             return None
 

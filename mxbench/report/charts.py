@@ -4,42 +4,91 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from . import dots, lines, roofline_chart
+from ..record import Record
+from . import ablation, dots, errors_chart, functional, lines, roofline_chart
 from .dots import FEW
 from .figures import Pen, save, style
 from .measured import Measured, Timings
-from .parts import Context
+from .parts import OPERATOR_NAMES, Context
 from .picture import Picture
 
 Draw = Callable[[Picture], object]
 
 
 SuiteKey = tuple[str, str]
+Caption = tuple[str, str]
+"""(caption, path relative to the page)."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The charts of a device."""
+
+    suites: dict[SuiteKey, list[Caption]]
+    """(operator, suite) -> latency, speed-up, roofline."""
+    operators: dict[tuple[str, str], Caption]
+    """(operator, `errors` or `ablation`) -> its chart."""
+    steps: dict[str, ablation.Ablation]
+    files: list[Path]
+
+    @property
+    def errors(self) -> dict[str, Caption]:
+        """Operator -> the chart of its errors."""
+        return {op: chart for (op, kind), chart in self.operators.items() if kind == "errors"}
 
 
 def draw_all(
     context: Context, found: Timings, folder: Path, notify: Callable[[str], None]
-) -> tuple[dict[SuiteKey, list[tuple[str, str]]], list[Path]]:
-    """The charts of a device, into `folder`.
-
-    Returns the (caption, path relative to the page) pairs of each (operator, suite), and the files.
-    """
+) -> Drawn:
+    """The charts of a device, into `folder`."""
     groups: dict[SuiteKey, list[Measured]] = {}
     for m in found.all:
         groups.setdefault((m.record.op, m.record.suite), []).append(m)
-    shown: dict[SuiteKey, list[tuple[str, str]]] = {}
-    written: list[Path] = []
-    if not groups:
-        return shown, written
-    folder.mkdir(exist_ok=True)
+    made = Drawn({}, {}, {}, [])
+    judged = [r for line in functional.results(context)[0] if not line.parts for r in line.records]
+    if not groups and len(judged) < errors_chart.LEAST:
+        return made
     with style(context.t.language, notify) as pen:
         for (op, suite), timed in groups.items():
+            folder.mkdir(exist_ok=True)
             pictures, files = _draw_suite(op, suite, timed, context, pen, folder)
-            shown[op, suite] = pictures
-            written += files
-    return shown, written
+            made.suites[op, suite] = pictures
+            made.files.extend(files)
+        for op in dict.fromkeys(r.op for r in judged):
+            _draw_operator(op, judged, context, found, pen, folder, made)
+    return made
+
+
+def _draw_operator(
+    op: str,
+    judged: Sequence[Record],
+    context: Context,
+    found: Timings,
+    pen: Pen,
+    folder: Path,
+    made: Drawn,
+) -> None:
+    """Errors and steps of an operator."""
+    drawn: dict[str, Any] = {"errors": errors_chart.draw(op, judged, context, pen)}
+    steps = ablation.ablation(op, context, found)
+    if steps:
+        made.steps[op] = steps
+        drawn["ablation"] = ablation.draw(steps, context, pen)
+    t = context.t
+    name = t(op) if op in OPERATOR_NAMES else op
+    for kind, picture in drawn.items():
+        if picture is None:
+            continue
+        folder.mkdir(exist_ok=True)
+        stem = folder / re.sub(r"[^A-Za-z0-9_-]", "_", f"{op}-{kind}")
+        made.files.extend(save(picture, stem))
+        suite = steps.suite if steps else ""
+        caption = f"{t(f'chart_{kind}', op=name, suite=suite)} · {context.device.name}"
+        made.operators[op, kind] = (caption, f"{folder.name}/{stem.name}.svg")
 
 
 def _draw_suite(
@@ -48,12 +97,23 @@ def _draw_suite(
     """Latency, speed-up and roofline of one suite."""
     shown, written = [], []
     for kind, draw in _choose(timed):
-        picture = Picture(op, suite, kind, tuple(timed), context, pen)
-        made = draw(picture)
-        stem = folder / re.sub(r"[^A-Za-z0-9_-]", "_", f"{op}-{suite}-{kind}")
-        written += save(made, stem)
-        shown.append((picture.sentence(context.t), f"{folder.name}/{stem.name}.svg"))
+        parts = _pages(timed) if draw in (dots.draw_latency, dots.draw_speedups) else [timed]
+        for number, part in enumerate(parts, 1):
+            picture = Picture(op, suite, kind, tuple(part), context, pen, tuple(timed))
+            suffix = f"-{number}" if len(parts) > 1 else ""
+            stem = folder / re.sub(r"[^A-Za-z0-9_-]", "_", f"{op}-{suite}-{kind}{suffix}")
+            written += save(draw(picture), stem)
+            shown.append((picture.sentence(context.t), f"{folder.name}/{stem.name}.svg"))
     return shown, written
+
+
+def _pages(timed: Sequence[Measured]) -> list[list[Measured]]:
+    """The timings in groups of few enough cases for the rows of one chart, in order."""
+    cases = list(dict.fromkeys(m.record.case for m in timed))
+    count = -(-len(cases) // dots.ROWS)
+    size = -(-len(cases) // count)
+    chunks = [set(cases[i : i + size]) for i in range(0, len(cases), size)]
+    return [[m for m in timed if m.record.case in chunk] for chunk in chunks]
 
 
 def _choose(timed: Sequence[Measured]) -> list[tuple[str, Draw]]:
@@ -62,7 +122,7 @@ def _choose(timed: Sequence[Measured]) -> list[tuple[str, Draw]]:
     chosen: list[tuple[str, Draw]] = []
     if lines.curves(timed):
         chosen.append(("latency", lines.draw_curves))
-    elif len(cases) > FEW and lines.one_axis(timed):
+    elif len(cases) > FEW and lines.one_axis(timed) and lines.several_sizes(timed):
         chosen.append(("latency", lines.draw_bands))
     else:
         chosen.append(("latency", dots.draw_latency))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ CJK = (
     "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Microsoft YaHei", "SimHei", "PingFang SC",
     "Hiragino Sans GB", "Heiti SC", "Noto Sans CJK JP", "Droid Sans Fallback", "AR PL UMing CN",
 )  # fmt: skip
+_MAY_BE_CJK = re.compile(r"cjk|hans|notosanssc|wqy|yahei|simhei|msyh|pingfang|heiti|gb|droid|uming",
+                         re.IGNORECASE)  # fmt: skip
 NO_FONT = (
     "charts have English labels: matplotlib finds no font with the Chinese ones "
     "(install one such as fonts-noto-cjk)"
@@ -94,11 +97,32 @@ def _fonts(needed: set[int]) -> list[str] | None:
     return None
 
 
+def chinese_font() -> str | None:
+    """A family that has the Chinese characters of the reports, or None."""
+    fonts = _fonts({ord(char) for char in Texts("zh").alphabet()})
+    return fonts[-1] if fonts else None
+
+
 def _installed() -> list[str]:
     from matplotlib import font_manager
 
     have = {font.name for font in font_manager.fontManager.ttflist}
+    if have.isdisjoint(CJK):
+        have |= _just_installed()
     return [name for name in CJK if name in have]
+
+
+def _just_installed() -> set[str]:
+    """Families in files that are newer than matplotlib's list of fonts, which it keeps on disk."""
+    from matplotlib import font_manager
+
+    manager = font_manager.fontManager
+    known = {font.fname for font in manager.ttflist}
+    for path in font_manager.findSystemFonts():
+        if path not in known and _MAY_BE_CJK.search(Path(path).name):
+            with contextlib.suppress(RuntimeError, OSError):  # no font after all
+                manager.addfont(path)
+    return {font.name for font in manager.ttflist}
 
 
 def _charmap(family: str) -> set[int]:

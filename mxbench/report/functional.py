@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from ..record import Record
@@ -10,7 +10,7 @@ from ..verdict import Status
 from . import commands, numbers, parts
 from .coverage import Coverage, coverages
 from .journals import case_key
-from .markdown import NUMBER, TEXT, Page, bullets, code, escape, table
+from .markdown import NUMBER, TEXT, Page, bullets, code, escape, image, table
 from .parts import Context
 from .texts import Texts
 
@@ -21,8 +21,8 @@ def results(context: Context) -> tuple[list[Coverage], int]:
     return coverages(records, context.catalog), superseded
 
 
-def render(context: Context) -> str:
-    """The page as Markdown."""
+def render(context: Context, charts: Mapping[str, tuple[str, str]] | None = None) -> str:
+    """The page as Markdown; `charts` are the (caption, path) of each operator's errors."""
     t, catalog = context.t, context.catalog
     lines, superseded = results(context)
     own = [line for line in lines if not line.parts]
@@ -37,7 +37,7 @@ def render(context: Context) -> str:
     page.heading(t("failures"))
     page.add(*_failures(records, t))
     page.heading(t("results"))
-    page.add(t("metrics"))
+    page.add(t("metrics"), *(image(*chart) for chart in (charts or {}).values()))
     for (op, suite), group in groupby(own, key=lambda line: (line.op, line.suite)):
         page.heading(f"{t(op) if op in parts.OPERATOR_NAMES else escape(op)} · {escape(suite)}", 3)
         page.add(*_suite(list(group), context))

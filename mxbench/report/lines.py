@@ -45,6 +45,11 @@ def one_axis(timed: Sequence[Measured]) -> bool:
     )
 
 
+def several_sizes(timed: Sequence[Measured]) -> bool:
+    """Whether the cases have enough different sizes for an axis of them."""
+    return len({its[1] for m in timed if (its := size(m))}) >= LEAST_SIZES
+
+
 def curves(timed: Sequence[Measured]) -> bool:
     """Whether the cases form a few curves over enough sizes to be worth drawing so."""
     per_kernel = [_curves([m for m in timed if m.record.kernel == k]) for k in _kernels(timed)]
@@ -97,15 +102,19 @@ def _word(name: str, value: Any) -> str:
 def draw_curves(picture: Picture) -> Any:
     """A panel for each kernel: mean time over the size, a labelled curve for each shape."""
     kernels, pen = picture.kernels, picture.pen
-    made = picture.figure(max(7.2, 1.2 + 3.9 * len(kernels)), 4.6)  # the caption is wide, too
+    more = [pen.t("spread_band")] if any(m.band for m in picture.timed) else []
+    made = picture.figure(max(7.2, 1.2 + 3.9 * len(kernels)), 4.6, more)  # the caption is wide, too
     panels = made.subplots(1, len(kernels), sharex=True, sharey=True, squeeze=False)[0]
-    place(made, picture.caption_lines, left=0.75, right=0.95, titles=True)
+    place(made, picture.caption_lines + len(more), left=0.75, right=0.95, titles=True)
     made.subplots_adjust(wspace=0.34)
     for panel, kernel in zip(panels, kernels, strict=True):
         found = _curves(picture.of(kernel)) or {}
         for colour, points in zip(_ramp(len(found)), found.values(), strict=True):
             x = [at for at, _ in points]
             panel.plot(x, [m.mean for _, m in points], "-o", color=colour, ms=4)
+            bands = [m.band or (m.mean, m.mean) for _, m in points]
+            panel.fill_between(x, [low for low, _ in bands], [high for _, high in bands],
+                               color=colour, alpha=0.22, lw=0)  # fmt: skip
             floors = [m.floor for _, m in points]
             if None not in floors:
                 panel.plot(x, floors, ":", color=colour, lw=1.1)

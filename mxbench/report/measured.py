@@ -57,6 +57,19 @@ class Measured:
         return self.baseline.timing.mean / self.mean
 
     @property
+    def band(self) -> tuple[float, float] | None:
+        """p10 and p90 of the single calls, scaled from their own mean to the headline's.
+
+        Single calls carry the cost of their events, so p10 of short ones lies above the headline:
+        only their spread says something about it.
+        """
+        t = self.timing
+        if t.p10 is None or t.p90 is None or not t.per_call_mean or t.repeat < 2:
+            return None
+        scale = t.mean / t.per_call_mean
+        return t.p10 * scale, t.p90 * scale
+
+    @property
     def variation(self) -> float | None:
         """Standard deviation of the single calls over their mean."""
         t = self.timing

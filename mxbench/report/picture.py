@@ -34,12 +34,15 @@ class Picture:
     timed: tuple[Measured, ...]
     context: Context
     pen: Pen
+    suite_timed: tuple[Measured, ...] = ()
+    """All timings of the suite, where the chart shows a part: kernels look alike in all parts."""
 
     @cached_property
     def kernels(self) -> list[str]:
         """Kernels in order, the baseline last."""
         baseline = self.context.catalog.baseline
-        return sorted({m.record.kernel for m in self.timed}, key=lambda k: (k == baseline, k))
+        timed = self.suite_timed or self.timed
+        return sorted({m.record.kernel for m in timed}, key=lambda k: (k == baseline, k))
 
     def of(self, kernel: str) -> list[Measured]:
         return [m for m in self.timed if m.record.kernel == kernel]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -32,12 +33,26 @@ def roofs(timed: Sequence[Measured], device: str) -> Roofs:
     ]
     memory = [m.record.work.bytes / m.floor / 1e6 for m in timed if m.floor and m.limit == "memory"]
     known = _profile_rates(timed, device)
-    tflops = max(known.tflops.values()) if known else None
-    gbps = known.gbps if known else None
+    tflops, gbps = _told(timed)
+    if known:
+        tflops, gbps = max(known.tflops.values()), known.gbps
     return (
         statistics.median(compute) if compute else tflops,
         statistics.median(memory) if memory else gbps,
     )
+
+
+def _told(timed: Sequence[Measured]) -> Roofs:
+    """The rates that the floors' source spells out, where they were measured on the device."""
+    sources = {m.record.bound.peaks for m in timed if m.record.bound}
+    found = [re.fullmatch(r"measured on this device \((.+) TFLOP/s, ([\d.e+]+) GB/s\)", source)
+             for source in sources]  # fmt: skip
+    if len(found) != 1 or found[0] is None:
+        return None, None
+    dtypes = {m.record.dtype for m in timed}
+    rates = dict(part.split() for part in found[0][1].split(", "))
+    used = [float(rate) for name, rate in rates.items() if name in dtypes]
+    return (max(used) if used else None), float(found[0][2])
 
 
 def _profile_rates(timed: Sequence[Measured], device: str) -> Rates | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import functional, performance
+from .charts import Drawn
 from .journals import Source
 from .markdown import NUMBER, TEXT, Page, bullets, escape, table
 from .measured import Timings
@@ -20,9 +21,9 @@ class Section:
 
     context: Context
     timings: Timings
-    functional: str
-    """Path of its functional report, relative to the summary."""
-    performance: str
+    pages: dict[str, str]
+    """File name of each page -> its path relative to the summary."""
+    drawn: Drawn
 
 
 def render(sections: Sequence[Section], sources: Sequence[Source], title: str, t: Texts) -> str:
@@ -53,7 +54,7 @@ def _device(page: Page, section: Section, t: Texts) -> None:
     page.add(incomplete_notice(lines, t))
     page.heading(t("functional_section"), 3)
     page.add(functional.rate_table(lines, context))
-    page.add(f"→ [{t('see_functional')}]({section.functional})")
+    page.add(f"→ [{t('see_functional')}]({section.pages['functional.md']})")
     page.heading(t("performance_section"), 3)
     if timings.all:
         page.add(performance.overview(context, timings))
@@ -61,4 +62,6 @@ def _device(page: Page, section: Section, t: Texts) -> None:
         page.add(performance.nothing(context))
     if timings.cpu:
         page.add(t("cpu_excluded", n=timings.cpu))
-    page.add(f"→ [{t('see_performance')}]({section.performance})")
+    page.add(f"→ [{t('see_performance')}]({section.pages['performance.md']})")
+    if "design.md" in section.pages:
+        page.add(f"→ [{t('see_design')}]({section.pages['design.md']})")

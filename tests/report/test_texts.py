@@ -14,7 +14,10 @@ from mxbench.report.texts import PHRASES, Texts, performance
 
 from . import synthetic as s
 
-MODULES = (texts.analysis, texts.charts, texts.common, texts.functional, texts.performance)
+MODULES = (
+    texts.analysis, texts.charts, texts.common, texts.design, texts.functional, texts.performance,
+    texts.slides,
+)  # fmt: skip
 CODE = [p.read_text() for p in Path(report.__file__).parent.glob("*.py")]
 
 
@@ -35,7 +38,8 @@ def test_no_phrase_stands_in_two_modules():
 
 def test_every_phrase_is_used():
     code = "\n".join(CODE) + Path(texts.__file__).read_text()
-    made = ("env_", "axis_", "is_", "limit_", "aggregate_", "chart_", "clock_", "caption_", "same_")
+    made = ("env_", "axis_", "is_", "limit_", "aggregate_", "chart_", "clock_", "caption_", "same_",
+            "design_", "res_", "page_", "slides_problem_")  # fmt: skip
     asked = set(re.findall(r"""["'](\w+)["']""", code))
     assert {key for key in PHRASES if not key.startswith(made)} <= asked
 

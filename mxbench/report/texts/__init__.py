@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal, get_args
 
-from . import analysis, charts, common, functional, performance
+from . import analysis, charts, common, design, functional, performance, slides
 
 Language = Literal["zh", "en"]
 LANGUAGES: tuple[str, ...] = get_args(Language)
@@ -16,6 +16,8 @@ PHRASES: dict[str, tuple[str, str]] = {
     **performance.PHRASES,
     **analysis.PHRASES,
     **charts.PHRASES,
+    **design.PHRASES,
+    **slides.PHRASES,
 }
 
 
