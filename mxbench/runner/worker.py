@@ -16,6 +16,7 @@ from typing import Any
 
 from ..case import Case
 from ..device import DeviceInfo, detect
+from ..devices import VISIBLE_NAMES
 from ..diagnosis import Diagnosis
 from ..errors import EXIT_ENVIRONMENT, MxbenchError
 from ..kernel import PACKAGE
@@ -49,6 +50,8 @@ ORPHAN_GRACE = 60.0
 def main(pipe: Connection, setup: Setup) -> None:
     """Serve requests until the supervisor closes the pipe."""
     become_child(setup.log)
+    if setup.visible is not None:  # CUDA reads it when it is first used, which is after this
+        os.environ.update(dict.fromkeys(VISIBLE_NAMES, setup.visible))
     with contextlib.suppress(EOFError, OSError):  # the supervisor has gone
         answer = _start(setup)
         protocol.send(pipe, answer)
