@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -35,14 +35,21 @@ class Session:
     """A check in progress. After `run`, or an interruption of it, the attributes tell the rest."""
 
     def __init__(
-        self, workspace: Workspace, request: Request, settings: Settings, state: Path
+        self,
+        workspace: Workspace,
+        request: Request,
+        settings: Settings,
+        state: Path,
+        given: Sequence[Record] = (),
     ) -> None:
+        """`given`: records of another run; what they say of this plan's cases is not redone."""
         self.workspace, self.request, self.settings, self.state = (
             workspace,
             request,
             settings,
             state,
         )
+        self._given = given
         self.id = runs.new_id()
         self.log = runs.log_path(state, self.id)
         self.device: DeviceInfo | None = None
@@ -168,8 +175,17 @@ class Session:
             return earlier
         suites = ",".join(self.request.suites or (default_suite(self.request, device.kind),))
         title = f"{'perf' if timing else 'check'} {self.request.op} {suites}"
+        self._done = self._taken(device)
         header = runs.header(self.id, title, plan, len(self.steps), device.kind, device.name)
         return runs.start(self.state, header)
+
+    def _taken(self, device: DeviceInfo) -> dict[tuple[str, str], Record]:
+        """Of the records given, those of this plan, these sources and this device model."""
+        timing = self.settings.timing
+        here = (timing.rule.name if timing else None, device.name, device.env)
+        found = {(r.id, r.kernel): r for r in self._given if (r.rule, r.device, r.env) == here}
+        hashes = {step.key: step.kernel.sha for step in self.steps}
+        return {key: r for key, r in found.items() if hashes.get(key) == r.kernel_sha}
 
     def _judge_all(
         self,
