@@ -108,7 +108,7 @@ def result_line(line: Entry, done: int, total: int) -> str:
 def failures(results: Sequence[Entry]) -> Iterator[Text]:
     """Who has no complete journal, and what the lint found."""
     for line in results:
-        if line.status != "finished":
+        if line.failed:
             text = Text(line.status, "red").append(f"  {line.work}", "bold")
             yield text.append(f"\n  {line.reason}", "not bold")
         if line.lint:

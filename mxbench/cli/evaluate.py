@@ -99,7 +99,7 @@ def evaluate_command(
     not. 2: bad usage or input. 3: no device. 130: interrupted.
     """
     from .. import rules, workspace
-    from ..evaluation import entrants, setting
+    from ..evaluation import entrants, outcome, setting
     from ..evaluation.board import Policy
     from ..evaluation.ledger import Ledger
     from ..evaluation.loop import Loop
@@ -147,7 +147,7 @@ def evaluate_command(
         _print(shown, loop, json, interrupted)
     if interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
-    if any(line.status != "finished" for line in loop.results.values()):
+    if any(line.failed for line in loop.results.values()) or outcome.empty(loop.results):
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -190,7 +190,7 @@ def _print(shown: list[Shown], loop: Loop, json: bool, interrupted: bool) -> Non
     import msgspec
 
     from .. import view, view_evaluate, view_rank
-    from ..evaluation.outcome import apart
+    from ..evaluation.outcome import apart, empty
 
     results = sorted(loop.results.values(), key=lambda line: line.work)
     if json:
@@ -211,6 +211,8 @@ def _print(shown: list[Shown], loop: Loop, json: bool, interrupted: bool) -> Non
             console.print(block)
     for line in view_evaluate.failures(results):
         console.print(line)
+    for name in empty(loop.results):
+        console.print(f"nothing of what is asked for is in {name}")
     if found := apart(loop.results):
         console.print(view_evaluate.apart_table(found))
     console.print(view_evaluate.headline(loop.snapshot()))

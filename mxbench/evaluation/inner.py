@@ -53,6 +53,8 @@ def main(arguments: list[str]) -> None:
         else:
             _measure(folder, order)
         say(Ended("finished"))
+    except parcel.Absent as error:
+        say(Ended("absent", error.message))
     except MxbenchError as error:
         hint = f" ({error.hint})" if error.hint else ""
         status = "unmeasured" if error.exit_code == EXIT_ENVIRONMENT else "malformed"

@@ -51,6 +51,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds: float = 0.0
 
     @property
+    def failed(self) -> bool:
+        """Of a result: whether there is no complete journal of what was handed in."""
+        return self.status not in ("finished", "absent")
+
+    @property
     def work(self) -> Work:
         return Work(self.hand_in, self.op, self.replica)
 

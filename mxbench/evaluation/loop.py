@@ -421,7 +421,7 @@ class Loop:
         return Snapshot(
             total=len(self.board.tasks),
             done=len(self._results),
-            failed=sum(line.status != "finished" for line in self._results.values()),
+            failed=sum(line.failed for line in self._results.values()),
             running=len(self._running),
             seconds=now - self._begin,
             left=None if each is None else each * self.board.left,

@@ -74,9 +74,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """For which device to compile."""
 
 
-Status = Literal["finished", "malformed", "time limit", "died", "unmeasured"]
-FINAL = ("finished", "malformed", "time limit")
-"""How a try may end that need not be repeated."""
+Status = Literal["finished", "absent", "malformed", "time limit", "died", "unmeasured"]
+FINAL = ("finished", "absent", "malformed", "time limit")
+"""How a try may end that need not be repeated; `absent`: the operator is not handed in."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

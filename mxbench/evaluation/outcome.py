@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from .. import ranking
 from ..case import load_suite
-from ..ranking import Contest, HandIn, Table, Unranked
+from ..contest import Contest, HandIn
+from ..ranking import Table, Unranked
 from ..rules import ContestRule
 from ..stats import geometric_mean
 from ..workspace import Workspace
@@ -44,10 +45,21 @@ def rank(
         entries = [
             HandIn(work.hand_in, kept.records(work), {}, _faults(line, refuse_banned))
             for work, line in sorted(results.items())
-            if work.op == op and not work.replica
+            if work.op == op and not work.replica and _takes_part(line, len(suites))
         ]
         shown.append((contest, ranking.rank(contest, entries), ranking.missing(contest, entries)))
     return shown
+
+
+def _takes_part(line: Entry, operators: int) -> bool:
+    """Nobody must hand in every operator; the only one that is asked for is missed."""
+    return line.status != "absent" or operators == 1
+
+
+def empty(results: Mapping[Work, Entry]) -> list[str]:
+    """Hand-ins without any of the operators asked for."""
+    names = {work.hand_in for work in results}
+    return sorted(names - {w.hand_in for w, line in results.items() if line.status != "absent"})
 
 
 def _faults(line: Entry, refuse_banned: bool) -> tuple[str, ...]:

@@ -21,6 +21,10 @@ _LEFT_OUT = {"__pycache__", ".git", ".venv", ".mxbench"}
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # equal contents make equal bytes
 
 
+class Absent(MxbenchError):
+    """The operator is not handed in, which nobody must."""
+
+
 def kit(workspace: Workspace) -> bytes:
     """The organiser's kernels (for the baseline and `common`) and cases, as a zip."""
     return _pack({KERNELS: workspace.kernels, "cases": workspace.cases}, trusted=True)
@@ -139,7 +143,7 @@ def kernel_of(workspace: Workspace, op: str, wanted: str | None, baseline: str) 
     if len(mine) == 1:
         return mine[0].name
     if not mine:
-        raise MxbenchError(f"no kernel of {op} in the hand-in", f"hand in kernels/{op}/<name>.py")
+        raise Absent(f"no kernel of {op} in the hand-in", f"hand in kernels/{op}/<name>.py")
     if (workspace.kernels / COMMON / "dispatch.json").is_file() and _dispatches(
         workspace, op, mine
     ):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..case import load_suite
+from ..contest import RANKED
 from ..errors import EXIT_ENVIRONMENT, MxbenchError
 from ..points import SUITE
 from ..rules import ContestRule
@@ -18,8 +19,6 @@ from .loop import Loop, Options
 from .messages import Work
 
 kit = parcel.kit
-RANKED = {"nsa": "performance"}
-"""Whose times are ranked where it is not the suite of the gate, as in `rank`."""
 DEFAULT_POLICY = Policy()
 ON_CPU = "smoke"
 """Suite of the gate and of the ranking on a CPU, which would take days for the contest's."""
