@@ -87,6 +87,9 @@ def evaluate_command(
     quick: Annotated[
         bool, typer.Option("--quick", help="Headline and per-call samples only.")
     ] = False,
+    fence: Annotated[
+        bool, typer.Option(help="Namespaces for each hand-in, where there are any (unshare).")
+    ] = True,
     timeout: options.Timeout = None,
     budget: Annotated[float, typer.Option(help="Seconds for timing one case on a CPU.")] = 60.0,
     json: options.Json = False,
@@ -126,6 +129,7 @@ def evaluate_command(
         patience=patience,
         model=device or "",
         repeat_on=repeat_on,
+        fenced=fence,
         policy=Policy(strikes=strikes, losses=losses),
     )
     hand_ins = entrants.find(submissions)
@@ -133,7 +137,7 @@ def evaluate_command(
     with contextlib.ExitStack() as stack:
         kept = Ledger(out, wish.decisive)
         stack.callback(kept.close)
-        executor = setting.executor(cluster, wish.target, devices)
+        executor = setting.executor(cluster, wish.target, devices, fenced=fence)
         stack.callback(executor.close)
         if executor.dashboard and not quiet:
             print(f"dashboard: {executor.dashboard}", file=sys.stderr)

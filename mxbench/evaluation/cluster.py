@@ -48,13 +48,13 @@ class Found(msgspec.Struct, frozen=True):
 # --- on the workers -----------------------------------------------------------------------------
 
 
-def look_around(target: str, measures: bool, inner: str) -> bytes:
+def look_around(target: str, measures: bool, inner: str, fenced: bool) -> bytes:
     """A `Found`, encoded. Runs on a worker."""
     worker = get_worker()
     device, problem = None, ""
     if measures:
         try:
-            device = isolation.probe(target, None, inner)
+            device = isolation.probe(target, None, inner, fenced=fenced)
         except MxbenchError as error:
             problem = error.message
     machine = isolation.machine_name()
@@ -102,7 +102,9 @@ def _watched(worker: Worker, stop: threading.Event) -> Iterator[None]:
 class Cluster:
     """The workers of a scheduler. Implements `Executor`."""
 
-    def __init__(self, where: str, target: str, inner: str = isolation.INNER) -> None:
+    def __init__(
+        self, where: str, target: str, inner: str = isolation.INNER, *, fenced: bool = True
+    ) -> None:
         """
         Args:
             where: the scheduler's address, or the path of its scheduler file.
@@ -113,6 +115,7 @@ class Cluster:
         """
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._where, self._target, self._inner = where, target, inner
+        self._fenced = fenced
         self._topic = f"mxbench-{secrets.token_hex(4)}"
         self._runs: dict[int, tuple[Try, Future]] = {}
         self._missed: dict[int, int] = {}
@@ -186,6 +189,7 @@ class Cluster:
             self._target,
             measures,
             self._inner,
+            self._fenced,
             workers=[address],
             allow_other_workers=False,
             pure=False,

@@ -43,6 +43,7 @@ class Wish:
     repeat_on: int = 1
     policy: Policy = DEFAULT_POLICY
     inner: str = isolation.INNER
+    fenced: bool = True
 
     @property
     def decisive(self) -> dict[str, str]:
@@ -84,6 +85,7 @@ class Wish:
             patience=self.patience,
             model=self.model,
             inner=self.inner,
+            fenced=self.fenced,
             hidden=hidden,
             on_cpu=on_cpu,
         )
@@ -116,7 +118,12 @@ def _first_kind(executor: Executor, patience: float) -> str:
 
 
 def executor(
-    cluster: str | None, target: str, devices: str | None, inner: str = isolation.INNER
+    cluster: str | None,
+    target: str,
+    devices: str | None,
+    inner: str = isolation.INNER,
+    *,
+    fenced: bool = True,
 ) -> Executor:
     """This machine's devices, or those of the Dask cluster at an address or scheduler file.
 
@@ -126,14 +133,14 @@ def executor(
     if cluster is None:
         from .local import Local
 
-        return Local(target, devices, inner)
+        return Local(target, devices, inner, fenced=fenced)
     try:
         from .cluster import Cluster
     except ImportError as error:
         raise MxbenchError(
             f"--cluster needs Dask: {error}", "pip install 'mxbench[cluster]'", EXIT_ENVIRONMENT
         ) from None
-    return Cluster(cluster, target, inner)
+    return Cluster(cluster, target, inner, fenced=fenced)
 
 
 def rank(

@@ -29,14 +29,15 @@ from . import synthetic
 class Processes:
     """A scheduler and workers of their own, which can be killed and restarted."""
 
-    def __init__(self, folder: Path, workers: int) -> None:
+    def __init__(self, folder: Path, workers: int, compiling: int = 0) -> None:
         self.file = folder / "scheduler.json"
         self._folder, self._stop = folder, threading.Event()
         self.kills = 0
         self.port = 0
         self.scheduler = self._start_scheduler()
         self.workers: list[subprocess.Popen[bytes]] = []
-        for number in range(workers):
+        self._measuring = workers
+        for number in range(workers + compiling):
             self.workers.append(self._start_worker(number))
 
     def _spawn(self, *words: str) -> subprocess.Popen[bytes]:
@@ -60,9 +61,10 @@ class Processes:
 
     def _start_worker(self, number: int) -> subprocess.Popen[bytes]:
         address = f"tcp://127.0.0.1:{self.port}"
+        resources = ["--resources", "GPU=1"] if number < self._measuring else []
         return self._spawn(
             "worker", address, "--nworkers", "1", "--nthreads", "1", "--no-nanny", "--no-dashboard",
-            "--name", f"w{number}-{time.monotonic_ns() % 10**6}", "--resources", "GPU=1",
+            "--name", f"w{number}-{time.monotonic_ns() % 10**6}", *resources,
         )  # fmt: skip
 
     def tend(self) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import tarfile
 import threading
 import time
 import zipfile
@@ -31,6 +32,11 @@ def main(folder: Path) -> None:
     spec = json.loads(head.removeprefix("# "))
     order = json.loads((folder / "order.json").read_text())
     given = {(r["case"], r["kernel"]) for r in order["given"]}
+    if order["stage"] == "compile":
+        with tarfile.open(folder / "cache.tar", "w") as packed:
+            packed.add(__file__, arcname="tilelang/compiled")
+        say("Ended", status="finished")
+        return
     time.sleep(spec["seconds"])
     for number, line in enumerate(lines):
         if number == len(lines) // 2:
@@ -38,7 +44,8 @@ def main(folder: Path) -> None:
         record = json.loads(line)
         if (record["case"], record["kernel"]) not in given:
             say("Heard", record=record)
-    say("Ended", status="finished")
+    compiled = (folder / "cache" / "tilelang" / "compiled").exists()
+    say("Ended", status="finished", reason="compiled elsewhere" if compiled else "")
 
 
 def misbehave(kind: str) -> None:
