@@ -162,8 +162,8 @@ def _run(loop: Loop, quiet: bool) -> bool:
     with view_evaluate.watcher(quiet=quiet) as show:
 
         def on_change() -> None:
-            show(loop.snapshot(), loop.news)
-            loop.news.clear()
+            show(loop.snapshot(), loop.book.news)
+            loop.book.news.clear()
 
         try:
             loop.run(on_change)
@@ -201,7 +201,7 @@ def _print(shown: list[Shown], loop: Loop, json: bool, interrupted: bool) -> Non
         document = {
             "schema": 1,
             "interrupted": interrupted,
-            "model": loop.model,
+            "model": loop.book.model,
             "operators": [view_rank.document(*one) for one in shown],
             "results": results,
             "flags": dict(loop.board.flags),

@@ -15,8 +15,9 @@ from ..workspace import Workspace
 from . import isolation, outcome, parcel
 from .board import Board, Policy
 from .executor import Executor
-from .loop import Loop, Options
+from .loop import Loop
 from .messages import Work
+from .options import Options
 
 kit = parcel.kit
 DEFAULT_POLICY = Policy()

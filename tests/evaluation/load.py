@@ -148,7 +148,7 @@ def main() -> None:
                 restart.pop()
                 processes.restart_scheduler()
             processes.tend()
-            loop.news.clear()
+            loop.book.news.clear()
 
         try:
             executor = setting.executor(str(processes.file), "cuda", None, synthetic.STUB)

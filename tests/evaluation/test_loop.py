@@ -167,7 +167,7 @@ def test_a_machine_whose_baseline_drifts_is_flagged_and_its_tasks_rerun(here, ev
     assert len(list((tmp_path / "out" / "handins").rglob("dropped-1.jsonl"))) == sum(
         place == "c" for _, place, _ in executor.tries
     )
-    assert any("c: its baseline of mla is +20.0% off" in str(n) for n in loop.news)
+    assert any("c: its baseline of mla is +20.0% off" in str(n) for n in loop.book.news)
     # Continued, the flags and results are as they were.
     again, _, idle = evaluate(names, Played(here, names="abc"))
     assert idle.tries == [] and not again.board.trusted("c")
@@ -206,7 +206,7 @@ def test_all_are_timed_on_one_model(here, evaluate):
     executor.alive[2] = Place("c", "c", "c", other)
     loop, _, _ = evaluate(executor=executor)
     assert {place for _, place, _ in executor.tries} == {"a", "b"}
-    assert any("1 other devices stay idle" in str(n) for n in loop.news)
+    assert any("1 other devices stay idle" in str(n) for n in loop.book.news)
 
 
 def test_without_devices_it_waits_and_then_says_how_to_go_on(here, evaluate):
