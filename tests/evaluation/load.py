@@ -98,7 +98,7 @@ def evaluate(root: Path, out: Path, executor, tick=lambda loop: None, **changes)
     wish = synthetic.wish(here, **changes)
     hand_ins = entrants.find([root / "subs"])
     kept = Ledger(out, wish.decisive)
-    begin = time.monotonic()
+    begin, cpu = time.monotonic(), time.process_time()
     try:
         loop = Loop(
             hand_ins, setting.kit(here), wish.options(here, executor, ()), wish.board(hand_ins),
@@ -108,6 +108,7 @@ def evaluate(root: Path, out: Path, executor, tick=lambda loop: None, **changes)
     finally:
         executor.close()
         kept.close()
+    loop.cpu = time.process_time() - cpu
     return loop, wish, here, time.monotonic() - begin
 
 
@@ -128,13 +129,14 @@ def main() -> None:
     parser.add_argument("--chaos", type=int, default=0, help="workers to kill, at random moments")
     parser.add_argument("--restart", action="store_true", help="restart the scheduler halfway")
     parser.add_argument("--strikes", type=int, default=2)
+    parser.add_argument("--good", action="store_true", help="no hand-in that misbehaves")
     parser.add_argument("--out", type=Path, help="where the places go, as JSON")
     chosen = parser.parse_args()
     rng = random.Random(7)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         here = synthetic.contest(root)
-        synthetic.many(root / "subs", here, chosen.count, chosen.seconds)
+        synthetic.many(root / "subs", here, chosen.count, chosen.seconds, good=chosen.good)
         processes = Processes(root, chosen.workers)
         kills = sorted(rng.sample(range(chosen.count // 20, chosen.count * 9 // 10), chosen.chaos))
         restart = [chosen.count // 2] if chosen.restart else []
@@ -168,7 +170,8 @@ def main() -> None:
         measured = sum(line.seconds for line in loop.results.values())
         print(
             f"{chosen.count} hand-ins, {chosen.workers} workers: {seconds:.1f} s, "
-            f"{seconds / chosen.count * 1e3:.1f} ms each; in tasks {measured:.1f} s; "
+            f"{seconds / chosen.count * 1e3:.1f} ms each, of the client's CPU "
+            f"{loop.cpu / chosen.count * 1e3:.1f} ms; in tasks {measured:.1f} s; "
             f"kills {processes.kills}; ledger {kinds}; results {statuses}; "
             f"ranked {sum(f[1] is not None for f in found)}"
         )

@@ -71,11 +71,13 @@ def pack(path: Path, here: Workspace, kind: str, mean: float = 1.0, seconds: flo
     return path
 
 
-def many(folder: Path, here: Workspace, count: int, seconds: float, seed: int = 1) -> Path:
+def many(
+    folder: Path, here: Workspace, count: int, seconds: float, seed: int = 1, *, good: bool = False
+) -> Path:
     """`count` hand-ins of every kind, two thirds of them good."""
     rng = random.Random(seed)
     for number in range(count):
-        kind = rng.choice(KINDS) if number % 3 == 0 else "good"
+        kind = "good" if good or number % 3 else rng.choice(KINDS)
         mean = rng.uniform(0.5, 3.5)
         time = seconds * (5 if kind == "slow" else 1)
         pack(folder / f"team-{number:05d}.zip", here, kind, mean, time)
