@@ -162,10 +162,14 @@ def _compile(folder: Path, order: Order) -> None:
     for space in (mine, kit):
         ours = [step for step in both if step.kernel.path.is_relative_to(space.kernels)]
         compile_ahead(
-            ours, space.kernels, order.device, start_method(), folder / LOG, lambda *_: None
+            ours, space.kernels, order.device, start_method(), folder / LOG, _unheard, least=1
         )
     with tarfile.open(folder / PACKED_CACHE, "w") as packed:
         packed.add(folder / CACHE, arcname=".")
+
+
+def _unheard(share: float, programs: int) -> None:
+    """Nobody watches a compile task's progress."""
 
 
 def unpack_cache(packed: bytes, folder: Path) -> None:
