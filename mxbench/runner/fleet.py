@@ -44,7 +44,10 @@ class Seat:
             target, log: as of `Supervisor`.
             visible: the only GPU that the workers see; None for the first there is.
         """
-        self._supervisors = {f: Supervisor(f, target, log, visible=visible) for f in folders}
+        beside = len(folders) - 1
+        self._supervisors = {
+            f: Supervisor(f, target, log, visible=visible, companions=beside) for f in folders
+        }
         self._first = next(iter(self._supervisors.values()))
 
     def start(self) -> DeviceInfo:

@@ -72,6 +72,7 @@ class Supervisor:
         log: Path,
         timeout: float = 60.0,
         visible: str | None = None,
+        companions: int = 0,
     ) -> None:
         """
         Args:
@@ -80,6 +81,7 @@ class Supervisor:
             log: file for the workers' stdout and stderr.
             timeout: seconds a kernel may take, compiling apart.
             visible: the only GPU that the worker sees, by number or id.
+            companions: other workers on that GPU, which rest while this one measures.
         """
         self.timeout = timeout
         self.method: StartMethod = start_method()
@@ -88,7 +90,7 @@ class Supervisor:
         self.replaced = 0
         """Workers that had to be replaced."""
         self._kernels, self._target, self._log = kernels, target, log
-        self._visible = visible
+        self._visible, self._companions = visible, companions
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
         self._log_start = 0
@@ -144,6 +146,7 @@ class Supervisor:
             log=str(self._log),
             forked=self.method == "forkserver",
             visible=self._visible,
+            companions=self._companions,
         )
         self._mark_log()
         self._process, self._pipe = start_process(self.method, worker.main, setup, self._log)

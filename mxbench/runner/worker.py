@@ -21,6 +21,7 @@ from ..diagnosis import Diagnosis
 from ..errors import EXIT_ENVIRONMENT, MxbenchError
 from ..kernel import PACKAGE
 from . import protocol
+from .driver import COMPANIONS
 from .protocol import (
     Diagnose,
     Entered,
@@ -52,6 +53,7 @@ def main(pipe: Connection, setup: Setup) -> None:
     become_child(setup.log)
     if setup.visible is not None:  # CUDA reads it when it is first used, which is after this
         os.environ.update(dict.fromkeys(VISIBLE_NAMES, setup.visible))
+    os.environ[COMPANIONS] = str(setup.companions)
     with contextlib.suppress(EOFError, OSError):  # the supervisor has gone
         answer = _start(setup)
         protocol.send(pipe, answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections import defaultdict
@@ -14,6 +15,7 @@ from mxbench import devices, workspace
 from mxbench.case import load_suite
 from mxbench.errors import MxbenchError
 from mxbench.kernel import Kernel
+from mxbench.runner import driver
 from mxbench.runner.fleet import Fleet, Seat
 from mxbench.runner.protocol import Outcome
 from mxbench.runs import Step
@@ -142,3 +144,9 @@ def test_a_cpu_times_one_case_at_a_time(tmp_path):
     words = ["perf", "mla", "--target", "cpu", "--kernel", "good", "--suite", "tiny"]
     done = sandbox.run(root, *words, "--devices", "0,1")
     assert done.returncode == 2 and "a CPU is one device" in done.stderr
+
+
+@pytest.mark.parametrize(("companions", "expected"), [("0", 2), ("1", 1), ("3", 0)])
+def test_the_baseline_s_resting_worker_is_nobody_else_on_the_gpu(monkeypatch, companions, expected):
+    monkeypatch.setenv(driver.COMPANIONS, companions)
+    assert driver.others([os.getpid(), 4711, 4712]) == expected
