@@ -40,6 +40,8 @@ class Contest:
     """Cases whose times are ranked; may be the same."""
     kernel: str | None = None
     """Whose records count; None for the one kernel beside the rule's baseline."""
+    cpu: bool = False
+    """Whether CPUs take part: in tables of their own, which are no performance claim."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,11 @@ class Where:
     gib: int
     """Device memory: a slice of a card has a share of both."""
     rule: str
+    cpu: bool = False
 
     def __str__(self) -> str:
-        return f"{self.device}, {self.sms} units, {self.gib} GiB, rule {self.rule}"
+        claim = " (CPU: no performance claim)" if self.cpu else ""
+        return f"{self.device}{claim}, {self.sms} units, {self.gib} GiB, rule {self.rule}"
 
 
 def load(

@@ -106,7 +106,8 @@ def _apart(contest: Contest, hand_in: HandIn) -> dict[Where, list[Record]]:
             rules = {contest.rule.name: None}
         for rule in rules:
             of_rule = [r for r in records if r.timing is None or r.rule == rule]
-            found[Where(device, sms, gib, rule)] = of_rule
+            cpu = all(r.target == "cpu" for r in records)
+            found[Where(device, sms, gib, rule, cpu)] = of_rule
     return found
 
 

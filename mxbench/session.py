@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
-from . import roofline, runs
+from . import devices, roofline, runs
 from .case import Case
 from .device import DeviceInfo
 from .errors import MxbenchError
-from .measurement import Plan
 from .plan import AUTO, Request, default_suite, make_steps, with_baseline
 from .record import Journal, Record, case_fields, read_journal, scrub
 from .roofline import Bound, Rates
-from .rules import ContestRule
 from .runner import sanitizer
 from .runner.ahead import compile_ahead
+from .runner.fleet import Fleet, Seat, folder_of
 from .runner.limits import default_timeout, reason_to_skip
 from .runner.protocol import Outcome
-from .runner.supervisor import Supervisor
 from .runs import Run, Step
+from .settings import Settings
 from .verdict import Status
 from .view import Meter
 from .workspace import Workspace
@@ -33,63 +31,25 @@ RUN_BUDGETS = 4
 """On a CPU, a whole `perf` run may take this many times the budget of one case."""
 
 
-@dataclass(frozen=True)
-class TimingSettings:
-    """How to time, as the user said it."""
-
-    rule: ContestRule
-    mode: Literal["eager", "graph"] = "eager"
-    extras: bool = True
-    baseline: str | None = None
-    """A kernel to time beside, case by case."""
-    budget: float = 60.0
-    """Seconds for timing one case on a CPU; the whole run may take RUN_BUDGETS times that."""
-
-    def plan(self, case: Case, device: DeviceInfo) -> Plan:
-        """What to time of a case."""
-        counts = self.rule.counts_for(case)
-        return Plan(
-            warmup=counts.warmup,
-            repeat=counts.repeat,
-            mode=self.mode,
-            extras=self.extras,
-            budget=self.budget if device.kind == "cpu" else None,
-        )
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to check, as the user said it."""
-
-    target: str = AUTO
-    timeout: float | None = None
-    """Seconds a kernel may take; None for the device's default."""
-    precision: str = "fp32"
-    repeats: int = 0
-    """Further calls of each passed case that must put out the same bits."""
-    sanitize: bool = False
-    """Run each passed case again under compute-sanitizer."""
-    fail_fast: bool = False
-    smallest_first: bool = False
-    """Not in the suite's order: a mistake then shows in the first seconds."""
-    fresh: bool = False
-    """Do not continue an interrupted run."""
-    timing: TimingSettings | None = None
-    """How to time what passes; None to judge only."""
-
-
 class Session:
     """A check in progress. After `run`, or an interruption of it, the attributes tell the rest."""
 
     def __init__(
-        self, workspace: Workspace, request: Request, settings: Settings, state: Path
+        self,
+        workspace: Workspace,
+        request: Request,
+        settings: Settings,
+        state: Path,
+        given: Sequence[Record] = (),
     ) -> None:
+        """`given`: records of another run; what they say of this plan's cases is not redone."""
         self.workspace, self.request, self.settings, self.state = (
             workspace,
             request,
             settings,
             state,
         )
+        self._given = given
         self.id = runs.new_id()
         self.log = runs.log_path(state, self.id)
         self.device: DeviceInfo | None = None
@@ -120,22 +80,24 @@ class Session:
             KeyboardInterrupt: what is finished stays.
         """
         self._check_early()
-        with self._supervisor() as supervisor:
+        with self._fleet() as fleet:
             meter.phase("starting", 1)
-            self.device = device = supervisor.start()
+            self.device = device = fleet.start()
             if self.settings.sanitize:
                 sanitizer.require_nvidia(device)
+            self._check_one_device(device, len(fleet.seats))
             self._measured = roofline.load_measured(self.workspace.state, device.name)
-            for note in supervisor.notes:
+            for note in fleet.notes:
                 meter.note(f"note: {note}")
             self.steps = self._make_steps(device.kind)
-            supervisor.timeout = self.settings.timeout or default_timeout(device)
+            timeout = self.settings.timeout or default_timeout(device)
+            fleet.allow(timeout)
             for kernel in dict.fromkeys(step.kernel for step in self.steps):
-                supervisor.load(kernel)
-            meter.note(self._heading(device))
-            run = self._open_run(device, supervisor.timeout, meter)
+                fleet.load(kernel)
+            meter.note(self._heading(device, len(fleet.seats)))
+            run = self._open_run(device, timeout, meter)
             try:
-                self._judge_all(run, supervisor, meter, on_record)
+                self._judge_all(run, fleet, timeout, meter, on_record)
                 self._finish(run)
             finally:
                 run.close()
@@ -157,16 +119,38 @@ class Session:
         timing = self.settings.timing
         if timing is None or timing.baseline is None:
             return steps
-        return with_baseline(self.workspace, steps, timing.baseline)
+        return with_baseline(timing.against or self.workspace, steps, timing.baseline)
 
-    def _supervisor(self) -> Supervisor:
-        return Supervisor(self.workspace.kernels, self.settings.target, self.log)
+    def _fleet(self) -> Fleet:
+        timing, target = self.settings.timing, self.settings.target
+        folders = [self.workspace.kernels]
+        if timing is not None and timing.against is not None:
+            folders.append(timing.against.kernels)
+        seen = devices.visible(self.settings.devices, target)
+        return Fleet([Seat(folders, target, self.log, one) for one in seen])
 
-    def _heading(self, device: DeviceInfo) -> str:
+    def _check_one_device(self, device: DeviceInfo, workers: int) -> None:
+        """What must have a device for itself: the cores of a CPU, and the sanitizer's process."""
+        if workers == 1:
+            return
+        if device.kind == "cpu" and self.settings.timing is not None:
+            raise MxbenchError(
+                "perf times one case at a time, and a CPU is one device",
+                "leave --devices out; check may use it on a CPU",
+            )
+        if self.settings.sanitize:
+            raise MxbenchError(
+                "the sanitizer runs on the first device only", "leave --devices or --sanitize out"
+            )
+
+    def _heading(self, device: DeviceInfo, workers: int) -> str:
         served = dict.fromkeys(
             f"{step.case.op} {step.case.contract}: {step.kernel.name}" for step in self.steps
         )
-        return f"{device.name} ({device.kind}), {len(self.steps)} cases; {', '.join(served)}"
+        where = f"{device.name} ({device.kind})"
+        if workers > 1:
+            where = f"{workers} {'workers' if device.kind == 'cpu' else 'devices'}, {where}"
+        return f"{where}, {len(self.steps)} cases; {', '.join(served)}"
 
     def _open_run(self, device: DeviceInfo, timeout: float, meter: Meter) -> Run:
         """A new run, or the interrupted one of the same plan."""
@@ -191,49 +175,62 @@ class Session:
             return earlier
         suites = ",".join(self.request.suites or (default_suite(self.request, device.kind),))
         title = f"{'perf' if timing else 'check'} {self.request.op} {suites}"
+        self._done = self._taken(device)
         header = runs.header(self.id, title, plan, len(self.steps), device.kind, device.name)
         return runs.start(self.state, header)
+
+    def _taken(self, device: DeviceInfo) -> dict[tuple[str, str], Record]:
+        """Of the records given, those of this plan, these sources and this device model."""
+        timing = self.settings.timing
+        here = (timing.rule.name if timing else None, device.name, device.env)
+        found = {(r.id, r.kernel): r for r in self._given if (r.rule, r.device, r.env) == here}
+        hashes = {step.key: step.kernel.sha for step in self.steps}
+        return {key: r for key, r in found.items() if hashes.get(key) == r.kernel_sha}
 
     def _judge_all(
         self,
         run: Run,
-        supervisor: Supervisor,
+        fleet: Fleet,
+        timeout: float,
         meter: Meter,
         on_record: Callable[[Record], None],
     ) -> None:
-        device, timeout = self.device, supervisor.timeout
+        device = self.device
         assert device is not None
         pending = [step for step in self.steps if step.key not in self._done]
         skips = {step.key: reason_to_skip(step.case, device, timeout) for step in pending}
         runnable = [step for step in pending if not skips[step.key]]
-        self._compile(runnable, device, supervisor, meter)
+        self._compile(runnable, device, fleet, meter)
         timing = self.settings.timing
         meter.phase("timing" if timing else "checking", len(self.steps))
         begin = time.monotonic()
         longest = 0.0  # seconds of a case so far
-        for step in pending:
+
+        def ask(seat: Seat, step: Step) -> Outcome:
+            nonlocal longest
             meter.at(len(self._done), step.case.id)
             started = time.monotonic()
             skip = skips[step.key] or self._out_of_budget(started - begin, longest)
             if skip:
-                outcome = Outcome(status=Status.SKIPPED, reason=skip)
-            else:
-                plan = timing.plan(step.case, device) if timing else None
-                settings = self.settings
-                outcome = supervisor.judge(
-                    step.case, step.kernel, settings.precision, plan, settings.repeats
-                )
-                if settings.sanitize and outcome.status is Status.PASSED:
-                    folder = self.workspace.kernels
-                    outcome = sanitizer.confirm(outcome, step.case, step.kernel, folder)
+                return Outcome(status=Status.SKIPPED, reason=skip)
+            plan = timing.plan(step.case, device) if timing else None
+            settings = self.settings
+            outcome = seat.judge(step, settings.precision, plan, settings.repeats)
+            if settings.sanitize and outcome.status is Status.PASSED:
+                folder = self.workspace.kernels
+                outcome = sanitizer.confirm(outcome, step.case, step.kernel, folder)
             longest = max(longest, time.monotonic() - started)
-            self._loaded += outcome.programs
-            record = self._record(step, outcome)
-            self._done[step.key] = record
-            self._keep(run, record, meter)
-            on_record(record)
-            if self.settings.fail_fast and not record.passed and not record.skipped:
-                return
+            return outcome
+
+        with closing(fleet.outcomes(pending, ask)) as outcomes:
+            for step, outcome in outcomes:
+                self._loaded += outcome.programs
+                record = self._record(step, outcome)
+                self._done[step.key] = record
+                self._keep(run, record, meter)
+                on_record(record)
+                if self.settings.fail_fast and not record.passed and not record.skipped:
+                    return
 
     def _out_of_budget(self, spent: float, longest: float) -> str:
         """Why a CPU should time no further case; empty if one as long as the longest still fits."""
@@ -248,19 +245,18 @@ class Session:
             f"raise --budget ({timing.budget:g} s)"
         )
 
-    def _compile(
-        self, steps: list[Step], device: DeviceInfo, supervisor: Supervisor, meter: Meter
-    ) -> None:
+    def _compile(self, steps: list[Step], device: DeviceInfo, fleet: Fleet, meter: Meter) -> None:
         meter.phase("compiling", 1)
         begin = time.monotonic()
-        self._ahead = compile_ahead(
-            steps,
-            self.workspace.kernels,
-            device,
-            supervisor.method,
-            self.log,
-            lambda share, programs: meter.at(share, f"{programs} programs"),
-        )
+        for folder in dict.fromkeys(folder_of(step.kernel) for step in steps):
+            self._ahead += compile_ahead(
+                [step for step in steps if folder_of(step.kernel) == folder],
+                folder,
+                device,
+                fleet.method,
+                self.log,
+                lambda share, programs: meter.at(share, f"{programs} programs"),
+            )
         if self._ahead:
             seconds = time.monotonic() - begin
             meter.note(f"{self._ahead} programs compiled or found in the cache, {seconds:.1f} s")

@@ -13,7 +13,8 @@ from .errors import MxbenchError
 from .kernel import Kernel
 from .plan import AUTO, Request
 from .record import Record
-from .session import Session, Settings
+from .session import Session
+from .settings import Settings
 from .view import Meter
 from .workspace import Workspace
 

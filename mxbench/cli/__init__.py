@@ -13,6 +13,7 @@ from .browse import env_command, list_command, show_command
 from .check import check_command
 from .compare import compare_command
 from .doctor import doctor_command
+from .evaluate import evaluate_command
 from .export import export_command
 from .fuzz import fuzz_command
 from .imports import import_command
@@ -47,6 +48,7 @@ app.command("judge")(judge_command)
 app.command("import")(import_command)
 app.command("lint")(lint_command)
 app.command("rank")(rank_command)
+app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
 app.command("tune")(tune_command)
 app.command("new")(new_command)

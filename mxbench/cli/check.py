@@ -25,6 +25,7 @@ def check_command(
     contract: options.ContractName = None,
     kernel: options.KernelName = "auto",
     target: options.Target = "auto",
+    devices: options.Devices = None,
     seed: options.Seed = None,
     timeout: options.Timeout = None,
     seqlen: options.Seqlen = None,
@@ -61,7 +62,8 @@ def check_command(
     something. 130: interrupted; the same command continues.
     """
     from .. import workspace
-    from ..session import Session, Settings
+    from ..session import Session
+    from ..settings import Settings
 
     if precision not in PRECISIONS:
         raise MxbenchError(f"unknown precision {precision!r}", "use fp32 or fp64")
@@ -80,6 +82,7 @@ def check_command(
         sanitize=sanitize,
         fail_fast=fail_fast,
         fresh=fresh,
+        devices=devices,
     )
     here = workspace.find()
     session = Session(here, request, settings, state=out or here.state)

@@ -101,6 +101,12 @@ Target = Annotated[
         autocompletion=_complete_target,
     ),
 ]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        metavar="all|0,1,...", help="A worker on each of these GPUs, cases spread over them."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 Out = Annotated[
     Path | None,

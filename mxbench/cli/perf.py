@@ -28,6 +28,7 @@ def perf_command(
         typer.Option(metavar="NAME", help="Time this kernel beside, and show the speed-up."),
     ] = None,
     target: options.Target = "auto",
+    devices: options.Devices = None,
     rule: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Rule of cases/rules/. Default: the contest's."),
@@ -63,7 +64,8 @@ def perf_command(
     Exit codes as for check.
     """
     from .. import rules, workspace
-    from ..session import Session, Settings, TimingSettings
+    from ..session import Session
+    from ..settings import Settings, TimingSettings
 
     if mode not in MODES:
         raise MxbenchError(f"unknown mode {mode!r}", f"use {' or '.join(MODES)}")
@@ -84,6 +86,7 @@ def perf_command(
         target=options.check_target(target),
         timeout=options.check_timeout(timeout),
         fresh=fresh,
+        devices=devices,
         timing=timing,
     )
     session = Session(here, request, settings, state=out or here.state)

@@ -79,7 +79,7 @@ def rank_command(
         raise MxbenchError(
             "no hand-in has a time", "measure with `mxbench perf OP --baseline baseline`"
         )
-    _write(shown, out or [])
+    write(shown, out or [])
     _print(shown, json)
     if any(missing or any(t.unranked for t in tables) for _, tables, missing in shown):
         raise typer.Exit(EXIT_FAILED)
@@ -111,7 +111,8 @@ def _json(shown: list[tuple[Contest, list[Table], list[Unranked]]]) -> str:
     return msgspec.json.encode({"schema": 1, "operators": documents}).decode()
 
 
-def _write(shown: list[tuple[Contest, list[Table], list[Unranked]]], files: list[Path]) -> None:
+def write(shown: list[tuple[Contest, list[Table], list[Unranked]]], files: list[Path]) -> None:
+    """The table as files: .md, .csv or .json by their names."""
     from .. import view_rank
     from ..jsonfile import replace_file
 

@@ -15,7 +15,7 @@ from .running import build_request
 
 if TYPE_CHECKING:
     from ..plan import Request
-    from ..session import Settings
+    from ..settings import Settings
     from ..workspace import Workspace
 
 
@@ -45,7 +45,7 @@ def watch_command(
     from .. import kernel as kernels
     from .. import plan, workspace
     from ..case import load_suite, select
-    from ..session import Settings
+    from ..settings import Settings
 
     if op == plan.ALL:
         raise MxbenchError("watch takes one operator", "name moe, mla or nsa")

@@ -66,16 +66,18 @@ def compile_ahead(
     method: StartMethod,
     log: Path,
     on_progress: Callable[[float, int], None],
+    least: int = 2,
 ) -> int:
     """Compile what `steps` need, in parallel; returns the number of programs.
 
     Args:
         on_progress: called with the share of the calls done (0 to 1) and the programs so far.
+        least: below so many processes nothing is gained, where the worker is about to compile.
     """
     steps = [step for step in distinct_calls(steps) if step.kernel.uses_dialect]
     cores = len(os.sched_getaffinity(0))
     count = min(cores, MAX_PROCESSES, program_families(steps))
-    if count < 2:
+    if count < least:
         return 0
     calls = [(step.case.encode(), KernelRef.of(step.kernel)) for step in steps]
     running: dict[Connection, BaseProcess] = {}

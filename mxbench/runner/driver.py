@@ -47,6 +47,8 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 Reader = Callable[[], Reading]
+COMPANIONS = "MXBENCH_COMPANIONS"
+"""Environment variable: workers of this run on the same GPU, idle while this one measures."""
 
 
 class Driver:
@@ -102,7 +104,8 @@ def others(pids: list[int] | None) -> int | None:
     """
     if not pids:
         return None
-    return len(set(pids) - {os.getpid()}) if os.getpid() in pids else len(set(pids)) - 1
+    count = len(set(pids) - {os.getpid()}) if os.getpid() in pids else len(set(pids)) - 1
+    return max(0, count - int(os.environ.get(COMPANIONS, "0")))
 
 
 def _nvml(uuid: str) -> Reader | None:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,9 +52,11 @@ class Guard:
     def evidence(self) -> str:
         """What is not as it was, in words, once it is as it was again; empty if all is well."""
         found = []
-        for owner, names, name, value in self._functions:
+        for number, (owner, names, name, value) in enumerate(self._functions):
             now = names.get(name)
-            if now is not value:
+            if _wrapped_by_torch(now, value):
+                self._functions[number] = (owner, names, name, now)
+            elif now is not value:
                 found.append(f"{_path(owner)}.{name} was replaced by {_describe(now)}")
                 setattr(owner, name, value)
         for owner, names in self._closed:
@@ -91,6 +94,18 @@ def _is_function(value: Any) -> bool:
 def _is_closed(owner: Any) -> bool:
     """Whether nobody adds functions to it after it is imported."""
     return isinstance(owner, type) or owner.__name__.startswith(_OWN)
+
+
+def _wrapped_by_torch(now: Any, value: Any) -> bool:
+    """Whether torch itself put a wrapper around a function of its own.
+
+    Importing torch._dynamo does so with torch.manual_seed, and torch imports it when first needed,
+    in the middle of a timing for instance.
+    """
+    code = getattr(now, "__code__", None)
+    if code is None or getattr(now, "__wrapped__", None) is not value:
+        return False
+    return Path(code.co_filename).is_relative_to(Path(torch.__file__).parent)
 
 
 def _path(owner: Any) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -31,6 +32,7 @@ PRELOAD = [
     "mxbench.runner.judging",
     "mxbench.runner.ahead",
 ]
+_STARTING = threading.Lock()  # one at a time: this process's output goes to the log meanwhile
 LOG_TAIL = 16384  # bytes of a log that are looked at
 WORKER_ENVIRONMENT = {
     # tilelang asks torch.cuda.is_available() on import. By default that initialises CUDA, which
@@ -66,6 +68,13 @@ def start_process(
     Raises:
         MxbenchError: exit code 3, the process cannot be started.
     """
+    with _STARTING:
+        return _start_process(method, target, settings, log)
+
+
+def _start_process(
+    method: StartMethod, target: Callable[..., None], settings: Any, log: Path
+) -> tuple[BaseProcess, Connection]:
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     context = multiprocessing.get_context(method)

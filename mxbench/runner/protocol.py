@@ -54,6 +54,10 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """File that takes the worker's stdout and stderr."""
     forked: bool = False
     """Whether the worker is forked from a server that has imported torch."""
+    visible: str | None = None
+    """The only GPU that the worker shall see; None for those this process sees."""
+    companions: int = 0
+    """Other workers of this run on the same device, which rest while this one measures."""
 
 
 class KernelRef(msgspec.Struct, frozen=True):

@@ -65,13 +65,23 @@ class WorkerHung(Exception):
 class Supervisor:
     """One worker at a time on one device. Use as a context manager; then start, load, judge."""
 
-    def __init__(self, kernels: Path, target: str, log: Path, timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        kernels: Path,
+        target: str,
+        log: Path,
+        timeout: float = 60.0,
+        visible: str | None = None,
+        companions: int = 0,
+    ) -> None:
         """
         Args:
             kernels: the workspace's kernels folder.
             target: `auto`, `cuda`, `maca` or `cpu`.
             log: file for the workers' stdout and stderr.
             timeout: seconds a kernel may take, compiling apart.
+            visible: the only GPU that the worker sees, by number or id.
+            companions: other workers on that GPU, which rest while this one measures.
         """
         self.timeout = timeout
         self.method: StartMethod = start_method()
@@ -80,6 +90,7 @@ class Supervisor:
         self.replaced = 0
         """Workers that had to be replaced."""
         self._kernels, self._target, self._log = kernels, target, log
+        self._visible, self._companions = visible, companions
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
         self._log_start = 0
@@ -134,6 +145,8 @@ class Supervisor:
             target=self._target,
             log=str(self._log),
             forked=self.method == "forkserver",
+            visible=self._visible,
+            companions=self._companions,
         )
         self._mark_log()
         self._process, self._pipe = start_process(self.method, worker.main, setup, self._log)

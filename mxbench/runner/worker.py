@@ -16,10 +16,12 @@ from typing import Any
 
 from ..case import Case
 from ..device import DeviceInfo, detect
+from ..devices import VISIBLE_NAMES
 from ..diagnosis import Diagnosis
 from ..errors import EXIT_ENVIRONMENT, MxbenchError
 from ..kernel import PACKAGE
 from . import protocol
+from .driver import COMPANIONS
 from .protocol import (
     Diagnose,
     Entered,
@@ -49,6 +51,9 @@ ORPHAN_GRACE = 60.0
 def main(pipe: Connection, setup: Setup) -> None:
     """Serve requests until the supervisor closes the pipe."""
     become_child(setup.log)
+    if setup.visible is not None:  # CUDA reads it when it is first used, which is after this
+        os.environ.update(dict.fromkeys(VISIBLE_NAMES, setup.visible))
+    os.environ[COMPANIONS] = str(setup.companions)
     with contextlib.suppress(EOFError, OSError):  # the supervisor has gone
         answer = _start(setup)
         protocol.send(pipe, answer)

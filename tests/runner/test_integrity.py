@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from mxbench.measurement import Plan
 from mxbench.ops.base import Work
 from mxbench.roofline import profiles
+from mxbench.runner.integrity import Guard
 from mxbench.runner.supervisor import Supervisor
 from mxbench.runner.timed import BelowFloor, require_possible
 from mxbench.verdict import Status
@@ -78,3 +80,14 @@ def test_a_time_that_the_device_cannot_reach_is_no_time() -> None:
     with pytest.raises(BelowFloor, match=r"below the 1\.01"):
         require_possible(0.5, work, "float16", h100)
     require_possible(2.0, work, "float16", h100)
+
+
+def test_what_torch_wraps_when_it_imports_its_own_parts_late_is_no_trick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guard = Guard("cpu")
+    seed = torch.manual_seed
+    monkeypatch.setattr(torch, "manual_seed", torch._disable_dynamo(seed))
+    assert guard.evidence() == ""
+    monkeypatch.setattr(torch, "manual_seed", functools.wraps(seed)(lambda seed: None))
+    assert "torch.manual_seed was replaced" in guard.evidence()
