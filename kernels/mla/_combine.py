@@ -44,16 +44,22 @@ def merge_parts(
     """
     x = T.truncdiv(row, block_h)
     at = T.truncmod(row, block_h) * (dim + ROOM)
+    part = D.alloc_fragment((unroll, groups, block_d), "float32")
     top = D.alloc_fragment((1, MAX_SPLITS), "float32")
     mass = D.alloc_fragment((1, MAX_SPLITS), "float32")
     peak = D.alloc_fragment((1,), "float32")
     total = D.alloc_fragment((1,), "float32")
     weight = D.alloc_shared((MAX_SPLITS,), "float32")
     sums = D.alloc_fragment((groups, block_d), "float32")
+    across = D.alloc_shared((groups, block_d), "float32")
     out = D.alloc_fragment((block_d,), "float32")
     for i, s in D.parallel(1, MAX_SPLITS):
         top[i, s] = T.if_then_else(s < splits, Part[b, s, x, at + dim], LOWEST)
         mass[i, s] = T.if_then_else(s < splits, Part[b, s, x, at + dim + 1], 0)
+    # Under way while the weights are found. No guard, so that all loads go out at once: splits past
+    # the last weigh nothing.
+    for u, g, d in D.parallel(unroll, groups, block_d):
+        part[u, g, d] = Part[b, T.min(u * groups + g, splits - 1), x, at + column0 + d]
     D.reduce_max(top, peak)
     for i, s in D.parallel(1, MAX_SPLITS):
         top[i, s] = T.exp2(top[i, s] - peak[i])
@@ -65,18 +71,18 @@ def merge_parts(
     for s0 in T.serial(T.ceildiv(splits, groups * unroll)):
         for u in T.unroll(unroll):
             for g, d in D.parallel(groups, block_d):
-                # No guard, so that all loads go out at once: splits past the last weigh nothing.
                 s = (s0 * unroll + u) * groups + g
-                sums[g, d] += (
-                    Part[b, T.min(s, splits - 1), x, at + column0 + d]
-                    * weight[T.min(s, MAX_SPLITS - 1)]
-                )
-    if groups > 1:
-        T.reduce_sum(sums, out, dim=0)
-    else:
-        for d in D.parallel(block_d):
-            out[d] = sums[0, d]
+                sums[g, d] += part[u, g, d] * weight[T.min(s, MAX_SPLITS - 1)]
+        if (s0 + 1) * unroll * groups < splits:
+            for u, g, d in D.parallel(unroll, groups, block_d):
+                s = ((s0 + 1) * unroll + u) * groups + g
+                part[u, g, d] = Part[b, T.min(s, splits - 1), x, at + column0 + d]
+    for g, d in D.parallel(groups, block_d):
+        across[g, d] = sums[g, d]
     for d in D.parallel(block_d):
+        out[d] = across[0, d]
+        for g in range(1, groups):
+            out[d] += across[g, d]
         out[d] = T.if_then_else(total[0] > 0, out[d] / total[0], 0)
     T.copy(out, Out[b, row, column0 : column0 + block_d])
     if Lse is not None:  # noqa: SIM102  (known while tracing; the next is not)

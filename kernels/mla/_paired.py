@@ -25,7 +25,20 @@ PASSES = {
 BLOCK_H = 64
 BLOCK_N = 64
 GROUP = 128  # threads of a warpgroup
-BARRIER = 8  # named barrier of both consumer warpgroups
+LOADERS = 32
+BOTH = 8  # named barriers: of both consumer warpgroups,
+OWN = 9  # of one, + its number,
+WEIGHED = 11  # of both, + the number of the one whose weights are ready
+
+
+PREFETCH = """
+__device__ __forceinline__ void prefetch_to_l2(const void *start, int bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(start), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void prefetch_row_to_l2(const void *start, int64_t row, int n, int w) {
+  prefetch_to_l2((const char *)start + row * w, n * w);
+}
+"""
 
 
 @dataclass
@@ -40,8 +53,9 @@ class Tile:
     k_pe: Any  # of each tile [BLOCK_N, pe_dim]: rotary keys, then weights [BLOCK_H, BLOCK_N]
     row_top: Any  # of each warpgroup [BLOCK_H], fp32
     queries: Any  # barrier: the queries have come
-    full: Any  # [2] barriers: a tile has come
-    free: Any  # [2] barriers: a tile is done with
+    full: Any  # [2 * tile + 0 or 1] barriers: its first half, its second half with rotary keys
+    free: Any  # [2 * tile + half] barriers: a half is done with
+    cluster: int  # CTAs that share their tiles
 
 
 @dataclass
@@ -59,7 +73,7 @@ class Sums:
 
 
 @T.macro
-def working_set(dim, pe_dim, dtype):
+def working_set(dim, pe_dim, dtype, cluster):
     q_l = T.alloc_shared((BLOCK_H, dim // 2), dtype)
     q_r = T.alloc_shared((BLOCK_H, dim // 2), dtype)
     q_pe = T.alloc_shared((BLOCK_H, pe_dim), dtype)
@@ -71,12 +85,15 @@ def working_set(dim, pe_dim, dtype):
     k_pe1 = T.alloc_shared((BLOCK_N, pe_dim), dtype)
     row_top0 = T.alloc_shared((BLOCK_H,), "float32", "shared")  # static: not to be overlaid
     row_top1 = T.alloc_shared((BLOCK_H,), "float32", "shared")
-    queries = T.alloc_barrier(GROUP)
-    full = T.alloc_barrier([GROUP, GROUP])
-    free = T.alloc_barrier([2 * GROUP // 32, 2 * GROUP // 32])  # one lane of each warp
+    queries = T.alloc_barrier(LOADERS)
+    full = T.alloc_barrier([LOADERS] * 4)
+    if cluster > 1:
+        free = T.alloc_cluster_barrier([cluster * GROUP // 32] * 4)
+    else:
+        free = T.alloc_barrier([GROUP // 32] * 4)  # one lane of each warp
     return Tile(
         dim // 2, pe_dim, (q_l, q_r), q_pe, ((kv0_l, kv0_r), (kv1_l, kv1_r)), (k_pe0, k_pe1),
-        (row_top0, row_top1), queries, full, free,
+        (row_top0, row_top1), queries, full, free, cluster,
     )  # fmt: skip
 
 
@@ -91,6 +108,11 @@ def sums(half):
     fade = T.alloc_fragment((BLOCK_H,), "float32")
     seen = T.alloc_fragment((BLOCK_H,), "int32")
     return Sums(scores, acc, tile_sum, total, top, before, fade, seen)
+
+
+def together(cluster):
+    """Arguments of T.Kernel: row blocks of a sequence in clusters."""
+    return {"cluster_dims": cluster} if cluster > 1 else {}
 
 
 def first_key(split, splits, tile):
@@ -111,27 +133,47 @@ def load_queries(t, Q, QPe, pe_column, b, row0):
 
 @T.macro
 def load_tile(t, w, Kv, KPe, pe_column, slab, row, pair):
-    T.barrier_wait(t.free[w], (pair & 1) ^ 1)
-    T.tma_copy(Kv[slab, row : row + BLOCK_N, 0, 0 : t.half], t.kv[w][0], barrier=t.full[w])
-    T.tma_copy(Kv[slab, row : row + BLOCK_N, 0, t.half : 2 * t.half], t.kv[w][1], barrier=t.full[w])
+    """The half that the scores start with is the one that is given back first."""
+    first, second = w, 1 - w
+    mask = (1 << t.cluster) - 1 if t.cluster > 1 else None
+    T.barrier_wait(t.free[2 * w + first], (pair & 1) ^ 1)
+    T.tma_copy(
+        Kv[slab, row : row + BLOCK_N, 0, first * t.half : (first + 1) * t.half],
+        t.kv[w][first],
+        barrier=t.full[2 * w], cluster_mask=mask,
+    )
+    T.barrier_arrive(t.full[2 * w])
+    T.barrier_wait(t.free[2 * w + second], (pair & 1) ^ 1)
+    T.tma_copy(
+        Kv[slab, row : row + BLOCK_N, 0, second * t.half : (second + 1) * t.half],
+        t.kv[w][second],
+        barrier=t.full[2 * w + 1], cluster_mask=mask,
+    )
     T.tma_copy(
         KPe[slab, row : row + BLOCK_N, 0, pe_column : pe_column + t.pe_dim],
         t.k_pe[w],
-        barrier=t.full[w],
+        barrier=t.full[2 * w + 1], cluster_mask=mask,
     )
-    T.barrier_arrive(t.full[w])
+    T.barrier_arrive(t.full[2 * w + 1])
 
 
 @T.macro
-def load_dense(t, Kv, KPe, b, split, splits, pairs):
+def load_dense(t, Kv, KPe, b, split, splits, pairs, keys, prefetch, x):
     """Keys past the last come as zeros."""
     for i in T.serial(pairs):
+        if prefetch:
+            for w in T.unroll(2):
+                key0 = first_key(split, splits, 2 * i + 2 + w)
+                if T.get_thread_binding() == 2 * GROUP + w and key0 < keys and x % 2 == 0:
+                    n = T.min(keys - key0, BLOCK_N)
+                    T.call_extern("handle", "prefetch_to_l2", T.address_of(Kv[b, key0, 0, 0]), n * 4 * t.half)
+                    T.call_extern("handle", "prefetch_to_l2", T.address_of(KPe[b, key0, 0, 0]), n * 2 * t.pe_dim)
         load_tile(t, 0, Kv, KPe, 0, b, first_key(split, splits, 2 * i), i)
         load_tile(t, 1, Kv, KPe, 0, b, first_key(split, splits, 2 * i + 1), i)
 
 
 @T.macro
-def load_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs):
+def load_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs, prefetch, x):
     """Page numbers of the next pair are fetched while this one loads. A pair's second tile that
     does not exist is loaded from the page of the first; its keys are seen by no row."""
     number = T.alloc_local((4,), "int32")
@@ -144,67 +186,124 @@ def load_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs):
         for w in T.unroll(2):
             if 2 * i + 2 + w < count:
                 number[2 + w] = BlockTable[b, first_key(split, splits, 2 * i + 2 + w) // page]
+                if prefetch:
+                    if T.get_thread_binding() == 2 * GROUP and x % 2 == 0:
+                        T.call_extern(
+                            "handle", "prefetch_row_to_l2", T.address_of(Cache[0, 0, 0, 0]),
+                            number[2 + w] * page + first_key(split, splits, 2 * i + 2 + w) % page,
+                            BLOCK_N, 2 * (2 * t.half + t.pe_dim),
+                        )
         key0 = first_key(split, splits, 2 * i)
         load_tile(t, 0, Cache, Cache, 2 * t.half, number[0], key0 % page, i)
         load_tile(t, 1, Cache, Cache, 2 * t.half, number[1], (key0 + splits * BLOCK_N) % page, i)
 
 
 @T.macro
+def give_back(t, half):
+    """A warp is done with a half of a tile."""
+    if t.cluster > 1:
+        if T.get_thread_binding() % 32 < t.cluster:
+            T.mbarrier_arrive(t.free[half], T.get_thread_binding() % 32)
+    else:
+        if T.get_thread_binding() % 32 == 0:
+            T.barrier_arrive(t.free[half])
+
+
+@T.macro
+def start_scores(t, s, w, pair):
+    """Multiply the first half of the own tile's columns."""
+    T.barrier_wait(t.full[2 * w], pair & 1)
+    T.wgmma_gemm(t.q[w], t.kv[w][w], s.scores, transpose_B=True, clear_accum=True)
+
+
+@T.macro
+def weigh(t, s, w, pair, key0, length, hidden, scale2, poisoned):
+    """The rest of the own tile's scores, and from them its weights; add what they weigh."""
+    T.barrier_wait(t.full[2 * w + 1], pair & 1)
+    T.wgmma_gemm(t.q[1 - w], t.kv[w][1 - w], s.scores, transpose_B=True)
+    T.wgmma_gemm(t.q_pe, t.k_pe[w], s.scores, transpose_B=True)
+    T.wait_wgmma(0)
+    if key0 + BLOCK_N > length - hidden:
+        for r, j in T.Parallel(BLOCK_H, BLOCK_N):
+            s.scores[r, j] = T.if_then_else(
+                key0 + j < s.seen[r], s.scores[r, j], -T.infinity("float32")
+            )
+    if poisoned:  # noqa: SIM102  (known while tracing; the next is not)
+        if key0 + BLOCK_N > length:
+            for j, d in T.Parallel(BLOCK_N, t.half):
+                if key0 + j >= length:
+                    t.kv[w][0][j, d] = 0
+                    t.kv[w][1][j, d] = 0
+    T.copy(s.top, s.before)
+    T.reduce_max(s.scores, s.top, dim=1, clear=False)
+    for r, j in T.Parallel(BLOCK_H, BLOCK_N):
+        s.scores[r, j] = T.exp2(s.scores[r, j] * scale2 - s.top[r] * scale2)
+    T.copy(s.scores, t.k_pe[w])
+    T.copy(s.top, t.row_top[w])
+    T.fence_proxy_async()
+    T.sync_threads(OWN + w, GROUP)
+    T.named_barrier_arrive(WEIGHED + w, 2 * GROUP)
+    for r in T.Parallel(BLOCK_H):
+        s.fade[r] = T.exp2((s.before[r] - s.top[r]) * scale2)
+    for r, d in T.Parallel(BLOCK_H, t.half):
+        s.acc[r, d] = s.acc[r, d] * s.fade[r]
+    T.wgmma_gemm(t.k_pe[w], t.kv[w][w], s.acc)
+    T.reduce_sum(s.scores, s.tile_sum, dim=1)
+    for r in T.Parallel(BLOCK_H):
+        s.total[r] = s.total[r] * s.fade[r] + s.tile_sum[r]
+    T.wait_wgmma(0)
+    give_back(t, 2 * w + w)
+
+
+@T.macro
+def add_other(t, s, w, scale2):
+    """Add what the other warpgroup's tile weighs."""
+    T.sync_threads(WEIGHED + 1 - w, 2 * GROUP)
+    T.copy(s.top, s.before)
+    T.copy(t.row_top[1 - w], s.top)
+    for r in T.Parallel(BLOCK_H):
+        s.fade[r] = T.exp2((s.before[r] - s.top[r]) * scale2)
+    for r in T.Parallel(BLOCK_H):
+        s.total[r] = s.total[r] * s.fade[r]
+    for r, d in T.Parallel(BLOCK_H, t.half):
+        s.acc[r, d] = s.acc[r, d] * s.fade[r]
+    T.wgmma_gemm(t.k_pe[1 - w], t.kv[1 - w][w], s.acc)
+    T.wait_wgmma(0)
+    give_back(t, 2 * (1 - w) + w)
+
+
+@T.macro
 def attend(t, s, w, row0, heads, length, hidden, split, splits, pairs, scale2, poisoned):
-    """Consumer warpgroup `w`: scores of every pair's tile `w`, sums of columns `w` of both."""
+    """Consumer warpgroup `w`: weights of every pair's tile `w`, sums of columns `w` of both."""
     T.fill(s.top, LOWEST)
     T.clear(s.total)
     T.clear(s.acc)
     for r in T.Parallel(BLOCK_H):
         s.seen[r] = T.min(length, length - hidden + T.truncdiv(row0 + r, heads))
     T.barrier_wait(t.queries, 0)
-    for i in T.serial(pairs):
-        key0 = first_key(split, splits, 2 * i + w)
-        T.barrier_wait(t.full[w], i & 1)
-        T.wgmma_gemm(t.q[0], t.kv[w][0], s.scores, transpose_B=True, clear_accum=True)
-        T.wgmma_gemm(t.q[1], t.kv[w][1], s.scores, transpose_B=True)
-        T.wgmma_gemm(t.q_pe, t.k_pe[w], s.scores, transpose_B=True)
+    if w == 0:
+        if pairs > 0:
+            T.barrier_wait(t.full[0], 0)
+        T.wgmma_gemm(t.q[0], t.kv[0][0], s.scores, transpose_B=True, clear_accum=True)
+        for i in T.serial(pairs):
+            key0 = first_key(split, splits, 2 * i)
+            weigh(t, s, 0, i, key0, length, hidden, scale2, poisoned)
+            # Of the last pair there is no next tile: the product of old columns is not used.
+            if i + 1 < pairs:
+                T.barrier_wait(t.full[0], (i + 1) & 1)
+            T.wgmma_gemm(t.q[0], t.kv[0][0], s.scores, transpose_B=True, clear_accum=True)
+            add_other(t, s, 0, scale2)
         T.wait_wgmma(0)
-        if key0 + BLOCK_N > length - hidden:
-            for r, j in T.Parallel(BLOCK_H, BLOCK_N):
-                s.scores[r, j] = T.if_then_else(
-                    key0 + j < s.seen[r], s.scores[r, j], -T.infinity("float32")
-                )
-        if poisoned:  # noqa: SIM102  (known while tracing; the next is not)
-            if key0 + BLOCK_N > length:
-                for j, d in T.Parallel(BLOCK_N, t.half):
-                    if key0 + j >= length:
-                        t.kv[w][0][j, d] = 0
-                        t.kv[w][1][j, d] = 0
-        T.copy(s.top, s.before)
-        T.reduce_max(s.scores, s.top, dim=1, clear=False)
-        T.copy(s.top, t.row_top[w])
-        T.sync_threads(BARRIER, 2 * GROUP)
-        for r in T.Parallel(BLOCK_H):
-            s.top[r] = T.max(s.top[r], t.row_top[1 - w][r])
-        for r in T.Parallel(BLOCK_H):
-            s.fade[r] = T.exp2((s.before[r] - s.top[r]) * scale2)
-        for r, j in T.Parallel(BLOCK_H, BLOCK_N):
-            s.scores[r, j] = T.exp2(s.scores[r, j] * scale2 - s.top[r] * scale2)
-        T.copy(s.scores, t.k_pe[w])
-        T.fence_proxy_async()
-        T.reduce_sum(s.scores, s.tile_sum, dim=1)
-        for r in T.Parallel(BLOCK_H):
-            s.total[r] = s.total[r] * s.fade[r] + s.tile_sum[r]
-        for r, d in T.Parallel(BLOCK_H, t.half):
-            s.acc[r, d] = s.acc[r, d] * s.fade[r]
-        T.sync_threads(BARRIER, 2 * GROUP)
-        T.wgmma_gemm(t.k_pe[0], t.kv[0][w], s.acc)
-        T.wgmma_gemm(t.k_pe[1], t.kv[1][w], s.acc)
-        T.wait_wgmma(1)
-        if T.get_thread_binding() % 32 == 0:
-            T.barrier_arrive(t.free[0])
-        T.wait_wgmma(0)
-        if T.get_thread_binding() % 32 == 0:
-            T.barrier_arrive(t.free[1])
+    else:
+        for i in T.serial(pairs):
+            key0 = first_key(split, splits, 2 * i + 1)
+            start_scores(t, s, 1, i)
+            add_other(t, s, 1, scale2)
+            weigh(t, s, 1, i, key0, length, hidden, scale2, poisoned)
     # The sum of weights is over both warpgroups' tiles.
+    T.sync_threads(BOTH, 2 * GROUP)
     T.copy(s.total, t.row_top[w])
-    T.sync_threads(BARRIER, 2 * GROUP)
+    T.sync_threads(BOTH, 2 * GROUP)
     for r in T.Parallel(BLOCK_H):
         s.total[r] = s.total[r] + t.row_top[1 - w][r]
 
@@ -215,7 +314,7 @@ def finish(t, s, w, b, row0, rows, heads, scale2, sent, Out, Lse):
     for r, d in T.Parallel(BLOCK_H, t.half):
         sent[r, d] = T.if_then_else(s.total[r] > 0, s.acc[r, d] / s.total[r], 0)
     T.fence_proxy_async()
-    T.sync_threads(BARRIER + 1 + w, GROUP)
+    T.sync_threads(OWN + w, GROUP)
     T.tma_copy(sent, Out[b, row0 : row0 + BLOCK_H, w * t.half : (w + 1) * t.half])
     T.tma_store_wait(0)
     if w == 0 and Lse is not None:
@@ -241,7 +340,7 @@ def finish_part(t, s, w, b, x, split, scale2, Part):
 
 
 @program(writes=("Out",), pass_configs=PASSES)
-def dense_whole(D, *, dim, pe_dim, dtype):
+def dense_whole(D, *, dim, pe_dim, dtype, cluster, prefetch):
     """Without splits. Q [B, Hq, dim], QPe [B, Hq, pe_dim], Kv [B, S, 1, dim], KPe
     [B, S, 1, pe_dim] -> Out [B, Hq, dim]."""
     batch, keys, heads = T.dynamic("batch"), T.dynamic("keys"), T.dynamic("heads")
@@ -255,18 +354,21 @@ def dense_whole(D, *, dim, pe_dim, dtype):
         Out: T.Tensor((batch, heads, dim), dtype),
         scale: T.float32,
     ):
-        with T.Kernel(T.ceildiv(heads, BLOCK_H), batch, threads=3 * GROUP) as (x, b):
-            t = working_set(dim, pe_dim, dtype)
+        with T.Kernel(T.ceildiv(heads, BLOCK_H), batch, threads=3 * GROUP, **together(cluster)) as (x, b):
+            t = working_set(dim, pe_dim, dtype, cluster)
             s0 = sums(dim // 2)
             s1 = sums(dim // 2)
+            if prefetch:
+                T.import_source(PREFETCH)
             sent0 = T.alloc_shared((BLOCK_H, dim // 2), dtype)
             sent1 = T.alloc_shared((BLOCK_H, dim // 2), dtype)
             pairs = T.ceildiv(keys, 2 * BLOCK_N)
             T.pdl_sync()
             if T.get_thread_binding() >= 2 * GROUP:
                 T.set_max_nreg(24, 0)
-                load_queries(t, Q, QPe, 0, b, x * BLOCK_H)
-                load_dense(t, Kv, KPe, b, 0, 1, pairs)
+                if T.get_thread_binding() < 2 * GROUP + LOADERS:
+                    load_queries(t, Q, QPe, 0, b, x * BLOCK_H)
+                    load_dense(t, Kv, KPe, b, 0, 1, pairs, keys, prefetch, x)
             elif T.get_thread_binding() < GROUP:
                 T.set_max_nreg(240, 1)
                 attend(t, s0, 0, x * BLOCK_H, heads, keys, 0, 0, 1, pairs, scale * LOG2E, False)
@@ -275,12 +377,14 @@ def dense_whole(D, *, dim, pe_dim, dtype):
                 T.set_max_nreg(240, 1)
                 attend(t, s1, 1, x * BLOCK_H, heads, keys, 0, 0, 1, pairs, scale * LOG2E, False)
                 finish(t, s1, 1, b, x * BLOCK_H, heads, heads, scale * LOG2E, sent1, Out, None)
+            if cluster > 1:
+                T.cluster_sync()
 
     return main
 
 
 @program(writes=("Part", "Out"), pass_configs=PASSES)
-def dense_parts(D, *, dim, pe_dim, dtype, block_d, threads, groups, unroll):
+def dense_parts(D, *, dim, pe_dim, dtype, cluster, prefetch, block_d, threads, groups, unroll):
     """As dense_whole, in splits. Part [B, splits, row blocks, BLOCK_H * (dim + ROOM)]: scratch."""
     batch, keys, heads = T.dynamic("batch"), T.dynamic("keys"), T.dynamic("heads")
     splits, blocks = T.dynamic("splits"), T.dynamic("blocks")
@@ -295,17 +399,20 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_d, threads, groups, unroll):
         Out: T.Tensor((batch, heads, dim), dtype),
         scale: T.float32,
     ):
-        with T.Kernel(T.ceildiv(heads, BLOCK_H), splits, batch, threads=3 * GROUP) as (x, split, b):
-            t = working_set(dim, pe_dim, dtype)
+        with T.Kernel(T.ceildiv(heads, BLOCK_H), splits, batch, threads=3 * GROUP, **together(cluster)) as (x, split, b):
+            t = working_set(dim, pe_dim, dtype, cluster)
             s0 = sums(dim // 2)
             s1 = sums(dim // 2)
+            if prefetch:
+                T.import_source(PREFETCH)
             pairs = (share(T.ceildiv(keys, BLOCK_N), split, splits) + 1) // 2
             T.pdl_sync()
             T.pdl_trigger()
             if T.get_thread_binding() >= 2 * GROUP:
                 T.set_max_nreg(24, 0)
-                load_queries(t, Q, QPe, 0, b, x * BLOCK_H)
-                load_dense(t, Kv, KPe, b, split, splits, pairs)
+                if T.get_thread_binding() < 2 * GROUP + LOADERS:
+                    load_queries(t, Q, QPe, 0, b, x * BLOCK_H)
+                    load_dense(t, Kv, KPe, b, split, splits, pairs, keys, prefetch, x)
             elif T.get_thread_binding() < GROUP:
                 T.set_max_nreg(240, 1)
                 attend(
@@ -320,6 +427,8 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_d, threads, groups, unroll):
                     False,
                 )  # fmt: skip
                 finish_part(t, s1, 1, b, x, split, scale * LOG2E, Part)
+            if cluster > 1:
+                T.cluster_sync()
         with T.Kernel(dim // block_d, heads, batch, threads=threads) as (column, row, b):
             T.pdl_sync()
             T.pdl_trigger()
@@ -332,7 +441,7 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_d, threads, groups, unroll):
 
 
 @program(writes=("Out", "Lse"), pass_configs=PASSES)
-def paged_whole(D, *, dim, pe_dim, page, dtype):
+def paged_whole(D, *, dim, pe_dim, page, dtype, cluster, prefetch):
     """Without splits. Q [B, Sq * Hq, dim + pe_dim], Cache [pages, page, 1, dim + pe_dim],
     BlockTable [B, max_pages], SeqLens [B] -> Out [B, Sq * Hq, dim], Lse [B, Hq, Sq]. `causal` is 1
     or 0."""
@@ -351,10 +460,12 @@ def paged_whole(D, *, dim, pe_dim, page, dtype):
         scale: T.float32,
         causal: T.int32,
     ):
-        with T.Kernel(T.ceildiv(rows, BLOCK_H), batch, threads=3 * GROUP) as (x, b):
-            t = working_set(dim, pe_dim, dtype)
+        with T.Kernel(T.ceildiv(rows, BLOCK_H), batch, threads=3 * GROUP, **together(cluster)) as (x, b):
+            t = working_set(dim, pe_dim, dtype, cluster)
             s0 = sums(dim // 2)
             s1 = sums(dim // 2)
+            if prefetch:
+                T.import_source(PREFETCH)
             sent0 = T.alloc_shared((BLOCK_H, dim // 2), dtype)
             sent1 = T.alloc_shared((BLOCK_H, dim // 2), dtype)
             T.pdl_sync()
@@ -364,8 +475,9 @@ def paged_whole(D, *, dim, pe_dim, page, dtype):
             pairs = (count + 1) // 2
             if T.get_thread_binding() >= 2 * GROUP:
                 T.set_max_nreg(24, 0)
-                load_queries(t, Q, Q, dim, b, x * BLOCK_H)
-                load_paged(t, Cache, BlockTable, page, b, 0, 1, count, pairs)
+                if T.get_thread_binding() < 2 * GROUP + LOADERS:
+                    load_queries(t, Q, Q, dim, b, x * BLOCK_H)
+                    load_paged(t, Cache, BlockTable, page, b, 0, 1, count, pairs, prefetch, x)
             elif T.get_thread_binding() < GROUP:
                 T.set_max_nreg(240, 1)
                 attend(
@@ -378,12 +490,14 @@ def paged_whole(D, *, dim, pe_dim, page, dtype):
                     t, s1, 1, x * BLOCK_H, heads, length, hidden, 0, 1, pairs, scale * LOG2E, True
                 )
                 finish(t, s1, 1, b, x * BLOCK_H, rows, heads, scale * LOG2E, sent1, Out, Lse)
+            if cluster > 1:
+                T.cluster_sync()
 
     return main
 
 
 @program(writes=("Part", "Out", "Lse"), pass_configs=PASSES)
-def paged_parts(D, *, dim, pe_dim, page, dtype, block_d, threads, groups, unroll):
+def paged_parts(D, *, dim, pe_dim, page, dtype, cluster, prefetch, block_d, threads, groups, unroll):
     """As paged_whole, in splits. Part [B, splits, row blocks, BLOCK_H * (dim + ROOM)]: scratch."""
     assert page % BLOCK_N == 0
     batch, pages, max_pages = T.dynamic("batch"), T.dynamic("pages"), T.dynamic("max_pages")
@@ -402,10 +516,12 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, block_d, threads, groups, unroll
         scale: T.float32,
         causal: T.int32,
     ):
-        with T.Kernel(T.ceildiv(rows, BLOCK_H), splits, batch, threads=3 * GROUP) as (x, split, b):
-            t = working_set(dim, pe_dim, dtype)
+        with T.Kernel(T.ceildiv(rows, BLOCK_H), splits, batch, threads=3 * GROUP, **together(cluster)) as (x, split, b):
+            t = working_set(dim, pe_dim, dtype, cluster)
             s0 = sums(dim // 2)
             s1 = sums(dim // 2)
+            if prefetch:
+                T.import_source(PREFETCH)
             T.pdl_sync()
             T.pdl_trigger()
             length = SeqLens[b]
@@ -414,8 +530,9 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, block_d, threads, groups, unroll
             pairs = (count + 1) // 2
             if T.get_thread_binding() >= 2 * GROUP:
                 T.set_max_nreg(24, 0)
-                load_queries(t, Q, Q, dim, b, x * BLOCK_H)
-                load_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs)
+                if T.get_thread_binding() < 2 * GROUP + LOADERS:
+                    load_queries(t, Q, Q, dim, b, x * BLOCK_H)
+                    load_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs, prefetch, x)
             elif T.get_thread_binding() < GROUP:
                 T.set_max_nreg(240, 1)
                 attend(
@@ -430,6 +547,8 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, block_d, threads, groups, unroll
                     scale * LOG2E, True,
                 )  # fmt: skip
                 finish_part(t, s1, 1, b, x, split, scale * LOG2E, Part)
+            if cluster > 1:
+                T.cluster_sync()
         with T.Kernel(dim // block_d, rows, batch, threads=threads) as (column, row, b):
             T.pdl_sync()
             T.pdl_trigger()

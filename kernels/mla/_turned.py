@@ -21,8 +21,7 @@ PASSES = {
     "tl.enable_aggressive_shared_memory_merge": True,  # `sent` takes the tiles' place
 }
 BLOCK_N = 64
-CONSUMERS, LOADERS = 128, 32
-THREADS = CONSUMERS + LOADERS
+CONSUMERS = 128
 BARRIER = 7  # named barrier of the consumers
 
 
@@ -42,19 +41,20 @@ class Tile:
     warp_top: Any  # [4, block_h], fp32: the largest scores among each warp's keys
     full: Any  # [stages] barriers: a tile has come
     free: Any  # [stages] barriers: a tile is done with
+    tma: int  # whether tiles are loaded by TMA
 
 
 @T.macro
-def working_set(block_h, dim, pe_dim, dtype, stages):
+def working_set(block_h, dim, pe_dim, dtype, stages, loaders):
     q = T.alloc_shared((block_h, dim), dtype)
     q_pe = T.alloc_shared((block_h, pe_dim), dtype)
     kv = T.alloc_shared((stages, BLOCK_N, dim), dtype)
     k_pe = T.alloc_shared((stages, BLOCK_N, pe_dim), dtype)
     p = T.alloc_shared((BLOCK_N, block_h), dtype)
     warp_top = T.alloc_shared((4, block_h), "float32")
-    full = T.alloc_barrier([LOADERS] * stages)
+    full = T.alloc_barrier([loaders] * stages)
     free = T.alloc_barrier([CONSUMERS // 32] * stages)  # one lane of each warp
-    return Tile(block_h, stages, dim, pe_dim, q, q_pe, kv, k_pe, p, warp_top, full, free)
+    return Tile(block_h, stages, dim, pe_dim, q, q_pe, kv, k_pe, p, warp_top, full, free, loaders == 32)
 
 
 @T.macro
@@ -64,11 +64,16 @@ def load_dense(t, Kv, KPe, b, split, splits, count):
         key0 = (split + i * splits) * BLOCK_N
         s = i % t.stages
         T.barrier_wait(t.free[s], ((i // t.stages) & 1) ^ 1)
-        T.tma_copy(Kv[b, key0 : key0 + BLOCK_N, 0, 0 : t.dim], t.kv[s, :, :], barrier=t.full[s])
-        T.tma_copy(
-            KPe[b, key0 : key0 + BLOCK_N, 0, 0 : t.pe_dim], t.k_pe[s, :, :], barrier=t.full[s]
-        )
-        T.barrier_arrive(t.full[s])
+        if t.tma:
+            T.tma_copy(Kv[b, key0 : key0 + BLOCK_N, 0, 0 : t.dim], t.kv[s, :, :], barrier=t.full[s])
+            T.tma_copy(
+                KPe[b, key0 : key0 + BLOCK_N, 0, 0 : t.pe_dim], t.k_pe[s, :, :], barrier=t.full[s]
+            )
+            T.barrier_arrive(t.full[s])
+        else:
+            T.async_copy(Kv[b, key0 : key0 + BLOCK_N, 0, 0 : t.dim], t.kv[s, :, :])
+            T.async_copy(KPe[b, key0 : key0 + BLOCK_N, 0, 0 : t.pe_dim], t.k_pe[s, :, :])
+            T.cp_async_barrier_noinc(t.full[s])
 
 
 @T.macro
@@ -85,15 +90,25 @@ def load_paged(t, Cache, BlockTable, page, b, split, splits, count):
         if i + 1 < count:
             number[1] = BlockTable[b, (key0 + splits * BLOCK_N) // page]
         T.barrier_wait(t.free[s], ((i // t.stages) & 1) ^ 1)
-        T.tma_copy(
-            Cache[number[0], row : row + BLOCK_N, 0, 0 : t.dim], t.kv[s, :, :], barrier=t.full[s]
-        )
-        T.tma_copy(
-            Cache[number[0], row : row + BLOCK_N, 0, t.dim : t.dim + t.pe_dim],
-            t.k_pe[s, :, :],
-            barrier=t.full[s],
-        )
-        T.barrier_arrive(t.full[s])
+        if t.tma:
+            T.tma_copy(
+                Cache[number[0], row : row + BLOCK_N, 0, 0 : t.dim],
+                t.kv[s, :, :],
+                barrier=t.full[s],
+            )
+            T.tma_copy(
+                Cache[number[0], row : row + BLOCK_N, 0, t.dim : t.dim + t.pe_dim],
+                t.k_pe[s, :, :],
+                barrier=t.full[s],
+            )
+            T.barrier_arrive(t.full[s])
+        else:
+            T.async_copy(Cache[number[0], row : row + BLOCK_N, 0, 0 : t.dim], t.kv[s, :, :])
+            T.async_copy(
+                Cache[number[0], row : row + BLOCK_N, 0, t.dim : t.dim + t.pe_dim],
+                t.k_pe[s, :, :],
+            )
+            T.cp_async_barrier_noinc(t.full[s])
 
 
 @T.macro
@@ -110,7 +125,6 @@ def attend(
     scores = T.alloc_fragment((BLOCK_N, t.block_h), "float32")
     acc = T.alloc_fragment((t.dim, t.block_h), "float32")
     mass = T.alloc_fragment((BLOCK_N, t.block_h), "float32")
-    total = T.alloc_fragment((t.block_h,), "float32")
     high = T.alloc_fragment((4, t.block_h), "float32")
     top = T.alloc_fragment((t.block_h,), "float32")
     before = T.alloc_fragment((t.block_h,), "float32")
@@ -135,6 +149,8 @@ def attend(
         s = i % t.stages
         key0 = (split + i * splits) * BLOCK_N
         T.barrier_wait(t.full[s], (i // t.stages) & 1)
+        if not t.tma:
+            T.fence_proxy_async()
         T.wgmma_gemm(t.kv[s, :, :], t.q, scores, transpose_B=True, clear_accum=True)
         T.wgmma_gemm(t.k_pe[s, :, :], t.q_pe, scores, transpose_B=True)
         T.wait_wgmma(0)
@@ -173,13 +189,16 @@ def attend(
         T.wait_wgmma(0)
         if T.get_thread_binding() % 32 == 0:
             T.barrier_arrive(t.free[s])
-    T.reduce_sum(mass, total, dim=0)
+    T.reduce_sum(T.reshape(mass, (4, BLOCK_N // 4, t.block_h)), high, dim=1)
+    T.copy(high, t.warp_top)
     T.sync_threads(BARRIER, CONSUMERS)  # `sent` lies where the tiles were
     for d, h in T.Parallel(t.dim, t.block_h):
         sent[h * (t.dim + ROOM) + d] = acc[d, h]
     for h in T.Parallel(t.block_h):
         sent[h * (t.dim + ROOM) + t.dim] = top[h] * scale2
-        sent[h * (t.dim + ROOM) + t.dim + 1] = total[h]
+        sent[h * (t.dim + ROOM) + t.dim + 1] = (t.warp_top[0, h] + t.warp_top[1, h]) + (
+            t.warp_top[2, h] + t.warp_top[3, h]
+        )
     T.fence_proxy_async()
     T.sync_threads(BARRIER, CONSUMERS)
 
@@ -192,7 +211,7 @@ def send(t, sent, Part, b, split, x):
 
 
 @program(writes=("Part", "Out"), pass_configs=PASSES)
-def dense_parts(D, *, dim, pe_dim, dtype, block_h, stages, block_d, threads, groups, unroll):
+def dense_parts(D, *, dim, pe_dim, dtype, block_h, stages, loaders, block_d, threads, groups, unroll):
     """Q [B, Hq, dim], QPe [B, Hq, pe_dim], Kv [B, S, 1, dim], KPe [B, S, 1, pe_dim] ->
     Part (scratch), Out [B, Hq, dim]. The combining kernel starts under the attending one."""
     batch, keys, heads = T.dynamic("batch"), T.dynamic("keys"), T.dynamic("heads")
@@ -208,8 +227,8 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_h, stages, block_d, threads, gro
         Out: T.Tensor((batch, heads, dim), dtype),
         scale: T.float32,
     ):
-        with T.Kernel(T.ceildiv(heads, block_h), splits, batch, threads=THREADS) as (x, split, b):
-            t = working_set(block_h, dim, pe_dim, dtype, stages)
+        with T.Kernel(blocks, splits, batch, threads=CONSUMERS + loaders) as (x, split, b):
+            t = working_set(block_h, dim, pe_dim, dtype, stages, loaders)
             sent = T.alloc_shared((block_h * (dim + ROOM),), "float32")
             count = share(T.ceildiv(keys, BLOCK_N), split, splits)
             T.pdl_sync()
@@ -234,7 +253,7 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_h, stages, block_d, threads, gro
 
 
 @program(writes=("Part", "Out", "Lse"), pass_configs=PASSES)
-def paged_parts(D, *, dim, pe_dim, page, dtype, block_h, stages, block_d, threads, groups, unroll):
+def paged_parts(D, *, dim, pe_dim, page, dtype, block_h, stages, loaders, block_d, threads, groups, unroll):
     """Q [B, Sq * Hq, dim + pe_dim], Cache [pages, page, 1, dim + pe_dim], BlockTable
     [B, max_pages], SeqLens [B] -> Part (scratch), Out [B, Sq * Hq, dim], Lse [B, Hq, Sq]. A tile
     lies within a page. `causal` is 1 or 0."""
@@ -255,8 +274,8 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, block_h, stages, block_d, thread
         scale: T.float32,
         causal: T.int32,
     ):
-        with T.Kernel(T.ceildiv(rows, block_h), splits, batch, threads=THREADS) as (x, split, b):
-            t = working_set(block_h, dim, pe_dim, dtype, stages)
+        with T.Kernel(blocks, splits, batch, threads=CONSUMERS + loaders) as (x, split, b):
+            t = working_set(block_h, dim, pe_dim, dtype, stages, loaders)
             sent = T.alloc_shared((block_h * (dim + ROOM),), "float32")
             T.pdl_sync()
             T.pdl_trigger()

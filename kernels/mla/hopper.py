@@ -88,9 +88,11 @@ def _plan(contract, sizes, batch, rows, keys):
         tiling = find("turned", rows=rows)
         block_h, block_n = tiling["block_h"], _turned.BLOCK_N
     else:
-        tiling = {}
+        tiling = dict(find("paired"))
         block_h, block_n = _paired.BLOCK_H, 2 * _paired.BLOCK_N
     blocks = math.ceil(rows / block_h)
+    if blocks % tiling.get("cluster", 1):
+        tiling["cluster"] = 1
     tiles = math.ceil(keys / block_n)
     splits = choose_splits(batch * blocks, tiles, dialect.current().sms, **rule)
     # Shorter sequences leave processors early. With more CTAs than those, others take over.
@@ -98,7 +100,7 @@ def _plan(contract, sizes, batch, rows, keys):
         splits *= 2
     module = _turned if rows <= TURNED_ROWS else _paired
     if splits == 1 and module is _paired:
-        return Plan(used, getattr(module, f"{contract}_whole").get(**sizes), None)
+        return Plan(used, getattr(module, f"{contract}_whole").get(**sizes, **tiling), None)
     combine = find("combine", splits=splits)
     launch = getattr(module, f"{contract}_parts").get(**sizes, **tiling, **combine)
     return Plan(used, launch, (batch, splits, blocks, block_h * (DIM + ROOM)))
