@@ -32,11 +32,11 @@ WEIGHED = 11  # of both, + the number of the one whose weights are ready
 
 
 PREFETCH = """
-__device__ __forceinline__ void prefetch_to_l2(const void *start, int bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(start), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ void prefetch_row_to_l2(const void *start, int64_t row, int n, int w) {
-  prefetch_to_l2((const char *)start + row * w, n * w);
+__device__ __forceinline__ void prefetch_by_warp(const void *start, int64_t first, int bytes) {
+  const char *from = (const char *)start + first;
+  for (int at = (threadIdx.x & 31) * 128; at < bytes; at += 32 * 128) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(from + at));
+  }
 }
 """
 
@@ -63,6 +63,7 @@ class Sums:
     """The registers of one consumer warpgroup."""
 
     scores: Any  # [BLOCK_H, BLOCK_N]: raw scores, then weights
+    p: Any  # weights, rounded for the products
     acc: Any  # [BLOCK_H, half]
     tile_sum: Any  # [BLOCK_H], as all below
     total: Any
@@ -98,8 +99,9 @@ def working_set(dim, pe_dim, dtype, cluster):
 
 
 @T.macro
-def sums(half):
+def sums(half, dtype):
     scores = T.alloc_fragment((BLOCK_H, BLOCK_N), "float32")
+    p = T.alloc_fragment((BLOCK_H, BLOCK_N), dtype)
     acc = T.alloc_fragment((BLOCK_H, half), "float32")
     tile_sum = T.alloc_fragment((BLOCK_H,), "float32")
     total = T.alloc_fragment((BLOCK_H,), "float32")
@@ -107,7 +109,7 @@ def sums(half):
     before = T.alloc_fragment((BLOCK_H,), "float32")
     fade = T.alloc_fragment((BLOCK_H,), "float32")
     seen = T.alloc_fragment((BLOCK_H,), "int32")
-    return Sums(scores, acc, tile_sum, total, top, before, fade, seen)
+    return Sums(scores, p, acc, tile_sum, total, top, before, fade, seen)
 
 
 def together(cluster):
@@ -158,22 +160,15 @@ def load_tile(t, w, Kv, KPe, pe_column, slab, row, pair):
 
 
 @T.macro
-def load_dense(t, Kv, KPe, b, split, splits, pairs, keys, prefetch, x):
+def load_dense(t, Kv, KPe, b, split, splits, pairs):
     """Keys past the last come as zeros."""
     for i in T.serial(pairs):
-        if prefetch:
-            for w in T.unroll(2):
-                key0 = first_key(split, splits, 2 * i + 2 + w)
-                if T.get_thread_binding() == 2 * GROUP + w and key0 < keys and x % 2 == 0:
-                    n = T.min(keys - key0, BLOCK_N)
-                    T.call_extern("handle", "prefetch_to_l2", T.address_of(Kv[b, key0, 0, 0]), n * 4 * t.half)
-                    T.call_extern("handle", "prefetch_to_l2", T.address_of(KPe[b, key0, 0, 0]), n * 2 * t.pe_dim)
         load_tile(t, 0, Kv, KPe, 0, b, first_key(split, splits, 2 * i), i)
         load_tile(t, 1, Kv, KPe, 0, b, first_key(split, splits, 2 * i + 1), i)
 
 
 @T.macro
-def load_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs, prefetch, x):
+def load_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs):
     """Page numbers of the next pair are fetched while this one loads. A pair's second tile that
     does not exist is loaded from the page of the first; its keys are seen by no row."""
     number = T.alloc_local((4,), "int32")
@@ -186,16 +181,44 @@ def load_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs, prefe
         for w in T.unroll(2):
             if 2 * i + 2 + w < count:
                 number[2 + w] = BlockTable[b, first_key(split, splits, 2 * i + 2 + w) // page]
-                if prefetch:
-                    if T.get_thread_binding() == 2 * GROUP and x % 2 == 0:
-                        T.call_extern(
-                            "handle", "prefetch_row_to_l2", T.address_of(Cache[0, 0, 0, 0]),
-                            number[2 + w] * page + first_key(split, splits, 2 * i + 2 + w) % page,
-                            BLOCK_N, 2 * (2 * t.half + t.pe_dim),
-                        )
         key0 = first_key(split, splits, 2 * i)
         load_tile(t, 0, Cache, Cache, 2 * t.half, number[0], key0 % page, i)
         load_tile(t, 1, Cache, Cache, 2 * t.half, number[1], (key0 + splits * BLOCK_N) % page, i)
+
+
+@T.macro
+def prefetch_dense(t, Kv, KPe, b, split, splits, pairs, keys):
+    """A warp: bring the tiles of the next pair to the L2 while a pair loads."""
+    for i in T.serial(pairs):
+        T.barrier_wait(t.free[0], (i & 1) ^ 1)
+        for w in T.unroll(2):
+            key0 = first_key(split, splits, 2 * i + 2 + w)
+            n = T.max(0, T.min(keys - key0, BLOCK_N))
+            fetch_ahead(Kv, b * keys + key0, n, 4 * t.half)
+            fetch_ahead(KPe, b * keys + key0, n, 2 * t.pe_dim)
+
+
+@T.macro
+def prefetch_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs):
+    for i in T.serial(pairs):
+        T.barrier_wait(t.free[0], (i & 1) ^ 1)
+        for w in T.unroll(2):
+            if 2 * i + 2 + w < count:
+                key0 = first_key(split, splits, 2 * i + 2 + w)
+                number = BlockTable[b, key0 // page]
+                fetch_ahead(Cache, number * page + key0 % page, BLOCK_N, 4 * t.half + 2 * t.pe_dim)
+
+
+@T.macro
+def fetch_ahead(Source, row, rows, width):
+    """Rows of `width` bytes of a contiguous tensor."""
+    T.call_extern(
+        "handle",
+        "prefetch_by_warp",
+        T.address_of(Source[0, 0, 0, 0]),
+        T.cast(row, "int64") * width,
+        rows * width,
+    )
 
 
 @T.macro
@@ -238,16 +261,18 @@ def weigh(t, s, w, pair, key0, length, hidden, scale2, poisoned):
     T.reduce_max(s.scores, s.top, dim=1, clear=False)
     for r, j in T.Parallel(BLOCK_H, BLOCK_N):
         s.scores[r, j] = T.exp2(s.scores[r, j] * scale2 - s.top[r] * scale2)
-    T.copy(s.scores, t.k_pe[w])
+    T.copy(s.scores, s.p)
+    T.copy(s.p, t.k_pe[w])
     T.copy(s.top, t.row_top[w])
     T.fence_proxy_async()
-    T.sync_threads(OWN + w, GROUP)
+    if poisoned:
+        T.sync_threads(OWN + w, GROUP)  # before values that others cleared are multiplied
     T.named_barrier_arrive(WEIGHED + w, 2 * GROUP)
     for r in T.Parallel(BLOCK_H):
         s.fade[r] = T.exp2((s.before[r] - s.top[r]) * scale2)
     for r, d in T.Parallel(BLOCK_H, t.half):
         s.acc[r, d] = s.acc[r, d] * s.fade[r]
-    T.wgmma_gemm(t.k_pe[w], t.kv[w][w], s.acc)
+    T.wgmma_gemm(s.p, t.kv[w][w], s.acc)
     T.reduce_sum(s.scores, s.tile_sum, dim=1)
     for r in T.Parallel(BLOCK_H):
         s.total[r] = s.total[r] * s.fade[r] + s.tile_sum[r]
@@ -356,8 +381,8 @@ def dense_whole(D, *, dim, pe_dim, dtype, cluster, prefetch):
     ):
         with T.Kernel(T.ceildiv(heads, BLOCK_H), batch, threads=3 * GROUP, **together(cluster)) as (x, b):
             t = working_set(dim, pe_dim, dtype, cluster)
-            s0 = sums(dim // 2)
-            s1 = sums(dim // 2)
+            s0 = sums(dim // 2, dtype)
+            s1 = sums(dim // 2, dtype)
             if prefetch:
                 T.import_source(PREFETCH)
             sent0 = T.alloc_shared((BLOCK_H, dim // 2), dtype)
@@ -365,10 +390,12 @@ def dense_whole(D, *, dim, pe_dim, dtype, cluster, prefetch):
             pairs = T.ceildiv(keys, 2 * BLOCK_N)
             T.pdl_sync()
             if T.get_thread_binding() >= 2 * GROUP:
-                T.set_max_nreg(24, 0)
+                T.set_max_nreg(32, 0)
                 if T.get_thread_binding() < 2 * GROUP + LOADERS:
                     load_queries(t, Q, QPe, 0, b, x * BLOCK_H)
-                    load_dense(t, Kv, KPe, b, 0, 1, pairs, keys, prefetch, x)
+                    load_dense(t, Kv, KPe, b, 0, 1, pairs)
+                elif prefetch and T.get_thread_binding() < 2 * GROUP + 2 * LOADERS and x % 2 == 0:
+                    prefetch_dense(t, Kv, KPe, b, 0, 1, pairs, keys)
             elif T.get_thread_binding() < GROUP:
                 T.set_max_nreg(240, 1)
                 attend(t, s0, 0, x * BLOCK_H, heads, keys, 0, 0, 1, pairs, scale * LOG2E, False)
@@ -401,18 +428,20 @@ def dense_parts(D, *, dim, pe_dim, dtype, cluster, prefetch, block_d, threads, g
     ):
         with T.Kernel(T.ceildiv(heads, BLOCK_H), splits, batch, threads=3 * GROUP, **together(cluster)) as (x, split, b):
             t = working_set(dim, pe_dim, dtype, cluster)
-            s0 = sums(dim // 2)
-            s1 = sums(dim // 2)
+            s0 = sums(dim // 2, dtype)
+            s1 = sums(dim // 2, dtype)
             if prefetch:
                 T.import_source(PREFETCH)
             pairs = (share(T.ceildiv(keys, BLOCK_N), split, splits) + 1) // 2
             T.pdl_sync()
             T.pdl_trigger()
             if T.get_thread_binding() >= 2 * GROUP:
-                T.set_max_nreg(24, 0)
+                T.set_max_nreg(32, 0)
                 if T.get_thread_binding() < 2 * GROUP + LOADERS:
                     load_queries(t, Q, QPe, 0, b, x * BLOCK_H)
-                    load_dense(t, Kv, KPe, b, split, splits, pairs, keys, prefetch, x)
+                    load_dense(t, Kv, KPe, b, split, splits, pairs)
+                elif prefetch and T.get_thread_binding() < 2 * GROUP + 2 * LOADERS and x % 2 == 0:
+                    prefetch_dense(t, Kv, KPe, b, split, splits, pairs, keys)
             elif T.get_thread_binding() < GROUP:
                 T.set_max_nreg(240, 1)
                 attend(
@@ -462,8 +491,8 @@ def paged_whole(D, *, dim, pe_dim, page, dtype, cluster, prefetch):
     ):
         with T.Kernel(T.ceildiv(rows, BLOCK_H), batch, threads=3 * GROUP, **together(cluster)) as (x, b):
             t = working_set(dim, pe_dim, dtype, cluster)
-            s0 = sums(dim // 2)
-            s1 = sums(dim // 2)
+            s0 = sums(dim // 2, dtype)
+            s1 = sums(dim // 2, dtype)
             if prefetch:
                 T.import_source(PREFETCH)
             sent0 = T.alloc_shared((BLOCK_H, dim // 2), dtype)
@@ -474,10 +503,12 @@ def paged_whole(D, *, dim, pe_dim, page, dtype, cluster, prefetch):
             count = T.ceildiv(length, BLOCK_N)
             pairs = (count + 1) // 2
             if T.get_thread_binding() >= 2 * GROUP:
-                T.set_max_nreg(24, 0)
+                T.set_max_nreg(32, 0)
                 if T.get_thread_binding() < 2 * GROUP + LOADERS:
                     load_queries(t, Q, Q, dim, b, x * BLOCK_H)
-                    load_paged(t, Cache, BlockTable, page, b, 0, 1, count, pairs, prefetch, x)
+                    load_paged(t, Cache, BlockTable, page, b, 0, 1, count, pairs)
+                elif prefetch and T.get_thread_binding() < 2 * GROUP + 2 * LOADERS and x % 2 == 0:
+                    prefetch_paged(t, Cache, BlockTable, page, b, 0, 1, count, pairs)
             elif T.get_thread_binding() < GROUP:
                 T.set_max_nreg(240, 1)
                 attend(
@@ -518,8 +549,8 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, cluster, prefetch, block_d, thre
     ):
         with T.Kernel(T.ceildiv(rows, BLOCK_H), splits, batch, threads=3 * GROUP, **together(cluster)) as (x, split, b):
             t = working_set(dim, pe_dim, dtype, cluster)
-            s0 = sums(dim // 2)
-            s1 = sums(dim // 2)
+            s0 = sums(dim // 2, dtype)
+            s1 = sums(dim // 2, dtype)
             if prefetch:
                 T.import_source(PREFETCH)
             T.pdl_sync()
@@ -529,10 +560,12 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, cluster, prefetch, block_d, thre
             count = share(T.ceildiv(length, BLOCK_N), split, splits)
             pairs = (count + 1) // 2
             if T.get_thread_binding() >= 2 * GROUP:
-                T.set_max_nreg(24, 0)
+                T.set_max_nreg(32, 0)
                 if T.get_thread_binding() < 2 * GROUP + LOADERS:
                     load_queries(t, Q, Q, dim, b, x * BLOCK_H)
-                    load_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs, prefetch, x)
+                    load_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs)
+                elif prefetch and T.get_thread_binding() < 2 * GROUP + 2 * LOADERS and x % 2 == 0:
+                    prefetch_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs)
             elif T.get_thread_binding() < GROUP:
                 T.set_max_nreg(240, 1)
                 attend(

@@ -15,6 +15,8 @@ class Plan(NamedTuple):
     launch: Any
     part: tuple[int, ...] | None
     """Shape of the splits' scratch; None without splits."""
+    alone: Any = None
+    """The same in one launch without scratch, where that is faster unless a graph replays it."""
 
     def scratch(self, like):
         """The tensor of shape `part`, if any, to be spelled out among a launch's arguments."""

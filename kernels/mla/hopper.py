@@ -6,8 +6,10 @@ More rows keep the tensor cores busy: `_paired.py`.
 
 import math
 
+import torch
+
 from ..common import dialect, schedule
-from . import _paired, _turned, portable
+from . import _clustered, _paired, _turned, portable
 from ._combine import ROOM, choose_splits
 from ._plan import Plan, finder
 from ._shapes import dtype_name, require_one_kv_head
@@ -36,7 +38,10 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
         plan = _plan("dense", sizes, q.shape[0], q.shape[1], kv.shape[1])
         dialect.remember(_plans, key, plan)
     schedule.note(plan.used)
-    plan.launch(q, q_pe, kv, k_pe, *plan.scratch(q), out, softmax_scale)
+    if plan.alone is None or (q.is_cuda and torch.cuda.is_current_stream_capturing()):
+        plan.launch(q, q_pe, kv, k_pe, *plan.scratch(q), out, softmax_scale)
+    else:
+        plan.alone(q, q_pe, kv, k_pe, out, softmax_scale)
 
 
 def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, causal):
@@ -103,4 +108,9 @@ def _plan(contract, sizes, batch, rows, keys):
         return Plan(used, getattr(module, f"{contract}_whole").get(**sizes, **tiling), None)
     combine = find("combine", splits=splits)
     launch = getattr(module, f"{contract}_parts").get(**sizes, **tiling, **combine)
-    return Plan(used, launch, (batch, splits, blocks, block_h * (DIM + ROOM)))
+    alone = None
+    if contract == "dense" and rows <= _clustered.BLOCK_H:
+        clustered = find("clustered", batch=batch, tiles=tiles)
+        if clustered:
+            alone = _clustered.dense.get(**sizes, **clustered)
+    return Plan(used, launch, (batch, splits, blocks, block_h * (DIM + ROOM)), alone)

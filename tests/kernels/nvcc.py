@@ -19,6 +19,8 @@ class Resources:
     """Registers a thread."""
     spills: int
     """Bytes of spill stores and loads."""
+    shared: int
+    """Bytes of static shared memory."""
 
 
 def available() -> bool:
@@ -48,4 +50,5 @@ def compile_resources(source: str, arch: str, folder: Path) -> Resources:
     spilled = re.findall(r"(\d+) bytes spill (?:stores|loads)", done.stderr)
     registers = re.findall(r"Used (\d+) registers", done.stderr)
     assert spilled and registers, done.stderr[-3000:]
-    return Resources(max(map(int, registers)), sum(map(int, spilled)))
+    shared = [0, *map(int, re.findall(r"(\d+) bytes smem", done.stderr))]
+    return Resources(max(map(int, registers)), sum(map(int, spilled)), max(shared))

@@ -248,6 +248,7 @@ def test_hopper_falls_back_to_portable_where_it_cannot_run():
     ("call", "kind"),
     [
         ((1, 0, 16, 2048), "_turned.dense_parts"),
+        ((1, 0, 16, 2048), "_clustered.dense"),
         ((2, 2, 16, 100), "_turned.paged_parts"),
         ((64, 0, 128, 8192), "_paired.dense_whole"),
         ((1, 0, 128, 8192), "_paired.dense_parts"),
@@ -258,13 +259,22 @@ def test_hopper_falls_back_to_portable_where_it_cannot_run():
 def test_hopper_s_programs_fit_the_chip_and_use_its_instructions(call, kind, tmp_path):
     if OLDEST:
         pytest.skip("this TileLang has no Hopper programs")
-    ((program, static),) = on_hopper([call])
-    assert program.name.endswith(kind)
+    asked = [(p, static) for p, static in on_hopper([call]) if p.name.endswith(kind)]
+    ((program, static),) = asked
     lowered = program.lower(DIALECT.SM90, **static)
     assert lowered.shared_bytes + 1024 <= SHARED_LIMIT["sm_90a"]
     assert "wgmma" in lowered.source and "tma_load" in lowered.source
     if nvcc.available():
-        assert nvcc.compile_resources(lowered.source, "sm_90a", tmp_path).spills == 0
+        made = nvcc.compile_resources(lowered.source, "sm_90a", tmp_path)
+        assert made.spills == 0
+        assert lowered.shared_bytes + made.shared <= SHARED_LIMIT["sm_90a"]
+
+
+def test_hopper_launches_once_only_where_clusters_hold_the_batch():
+    programs = on_hopper([(2, 0, 16, 8192), (32, 0, 16, 2048), (2, 0, 64, 2048), (1, 0, 16, 65536)])
+    assert [p.name.rsplit(".", 2)[-2:] for p, _ in programs if "_clustered" in p.name] == [
+        ["_clustered", "dense"]
+    ]
 
 
 def test_hopper_gives_long_ragged_sequences_more_ctas_than_there_are_processors():
@@ -274,3 +284,21 @@ def test_hopper_gives_long_ragged_sequences_more_ctas_than_there_are_processors(
         dense = MODULES["hopper"]._plan("dense", sizes, 32, 16, 65536)
         paged = MODULES["hopper"]._plan("paged", {**sizes, "page": PAGE}, 32, 16, 65536)
     assert (dense.part[1], paged.part[1]) == (4, 16)
+
+
+# ---- peers ----
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "reason"),
+    [
+        ({"page": 32}, NotImplementedError, "pages of 64 keys"),
+        ({"page": 64}, RuntimeError, "CUDA device"),
+    ],
+)
+def test_flash_mla_says_what_it_cannot_serve(inputs, error, reason):
+    module = kernels.load(kernels.find(WORKSPACE, "mla", "flash_mla"), WORKSPACE.kernels)
+    with pytest.raises(error, match=reason):
+        module.paged(
+            *paged_inputs((70, 3), 1, 16, **inputs).values(), softmax_scale=SCALE, causal=True
+        )
