@@ -233,19 +233,40 @@ def give_back(t, half):
 
 
 @T.macro
-def start_scores(t, s, w, pair):
-    """Multiply the first half of the own tile's columns."""
-    T.barrier_wait(t.full[2 * w], pair & 1)
+def start_scores(t, s, w):
+    """Multiply the half of the own tile's columns that comes first."""
     T.wgmma_gemm(t.q[w], t.kv[w][w], s.scores, transpose_B=True, clear_accum=True)
 
 
 @T.macro
-def weigh(t, s, w, pair, key0, length, hidden, scale2, poisoned):
-    """The rest of the own tile's scores, and from them its weights; add what they weigh."""
-    T.barrier_wait(t.full[2 * w + 1], pair & 1)
+def finish_scores(t, s, w):
     T.wgmma_gemm(t.q[1 - w], t.kv[w][1 - w], s.scores, transpose_B=True)
     T.wgmma_gemm(t.q_pe, t.k_pe[w], s.scores, transpose_B=True)
-    T.wait_wgmma(0)
+
+
+@T.macro
+def take_other(t, s, w, scale2):
+    """Wait for the weights of the other warpgroup's tile, and scale the sums for them."""
+    T.sync_threads(WEIGHED + 1 - w, 2 * GROUP)
+    T.copy(s.top, s.before)
+    T.copy(t.row_top[1 - w], s.top)
+    for r in T.Parallel(BLOCK_H):
+        s.fade[r] = T.exp2((s.before[r] - s.top[r]) * scale2)
+    for r in T.Parallel(BLOCK_H):
+        s.total[r] = s.total[r] * s.fade[r]
+    for r, d in T.Parallel(BLOCK_H, t.half):
+        s.acc[r, d] = s.acc[r, d] * s.fade[r]
+
+
+@T.macro
+def add_other(t, s, w):
+    """Start to add what the other warpgroup's tile weighs."""
+    T.wgmma_gemm(t.k_pe[1 - w], t.kv[1 - w][w], s.acc)
+
+
+@T.macro
+def weigh(t, s, w, key0, length, hidden, scale2, poisoned):
+    """From the own tile's scores its weights, for both warpgroups."""
     if key0 + BLOCK_N > length - hidden:
         for r, j in T.Parallel(BLOCK_H, BLOCK_N):
             s.scores[r, j] = T.if_then_else(
@@ -261,40 +282,43 @@ def weigh(t, s, w, pair, key0, length, hidden, scale2, poisoned):
     T.reduce_max(s.scores, s.top, dim=1, clear=False)
     for r, j in T.Parallel(BLOCK_H, BLOCK_N):
         s.scores[r, j] = T.exp2(s.scores[r, j] * scale2 - s.top[r] * scale2)
-    T.copy(s.scores, s.p)
-    T.copy(s.p, t.k_pe[w])
+    T.copy(s.scores, t.k_pe[w])
     T.copy(s.top, t.row_top[w])
     T.fence_proxy_async()
-    if poisoned:
-        T.sync_threads(OWN + w, GROUP)  # before values that others cleared are multiplied
+    T.sync_threads(OWN + w, GROUP)
     T.named_barrier_arrive(WEIGHED + w, 2 * GROUP)
-    for r in T.Parallel(BLOCK_H):
-        s.fade[r] = T.exp2((s.before[r] - s.top[r]) * scale2)
-    for r, d in T.Parallel(BLOCK_H, t.half):
-        s.acc[r, d] = s.acc[r, d] * s.fade[r]
-    T.wgmma_gemm(s.p, t.kv[w][w], s.acc)
     T.reduce_sum(s.scores, s.tile_sum, dim=1)
     for r in T.Parallel(BLOCK_H):
+        s.fade[r] = T.exp2((s.before[r] - s.top[r]) * scale2)
+    for r in T.Parallel(BLOCK_H):
         s.total[r] = s.total[r] * s.fade[r] + s.tile_sum[r]
+
+
+@T.macro
+def add_own(t, s, w):
+    """Add what the own tile weighs, and give its half back."""
+    for r, d in T.Parallel(BLOCK_H, t.half):
+        s.acc[r, d] = s.acc[r, d] * s.fade[r]
+    T.wgmma_gemm(t.k_pe[w], t.kv[w][w], s.acc)
     T.wait_wgmma(0)
     give_back(t, 2 * w + w)
 
 
 @T.macro
-def add_other(t, s, w, scale2):
-    """Add what the other warpgroup's tile weighs."""
-    T.sync_threads(WEIGHED + 1 - w, 2 * GROUP)
-    T.copy(s.top, s.before)
-    T.copy(t.row_top[1 - w], s.top)
-    for r in T.Parallel(BLOCK_H):
-        s.fade[r] = T.exp2((s.before[r] - s.top[r]) * scale2)
-    for r in T.Parallel(BLOCK_H):
-        s.total[r] = s.total[r] * s.fade[r]
-    for r, d in T.Parallel(BLOCK_H, t.half):
-        s.acc[r, d] = s.acc[r, d] * s.fade[r]
-    T.wgmma_gemm(t.k_pe[1 - w], t.kv[1 - w][w], s.acc)
+def both(t, s, w, pair, key0, length, hidden, scale2, poisoned):
+    """Add the tile before the own one, and the own one. Scores come first: the other warpgroup
+    waits for weights; what they weigh is multiplied while the next are found."""
+    T.barrier_wait(t.full[2 * w], pair & 1)
+    start_scores(t, s, w)
+    take_other(t, s, w, scale2)
+    T.barrier_wait(t.full[2 * w + 1], pair & 1)
+    finish_scores(t, s, w)
+    add_other(t, s, w)
+    T.wait_wgmma(1)
+    weigh(t, s, w, key0, length, hidden, scale2, poisoned)
     T.wait_wgmma(0)
     give_back(t, 2 * (1 - w) + w)
+    add_own(t, s, w)
 
 
 @T.macro
@@ -309,22 +333,25 @@ def attend(t, s, w, row0, heads, length, hidden, split, splits, pairs, scale2, p
     if w == 0:
         if pairs > 0:
             T.barrier_wait(t.full[0], 0)
-        T.wgmma_gemm(t.q[0], t.kv[0][0], s.scores, transpose_B=True, clear_accum=True)
+        start_scores(t, s, 0)
         for i in T.serial(pairs):
-            key0 = first_key(split, splits, 2 * i)
-            weigh(t, s, 0, i, key0, length, hidden, scale2, poisoned)
-            # Of the last pair there is no next tile: the product of old columns is not used.
+            T.barrier_wait(t.full[1], i & 1)
+            finish_scores(t, s, 0)
+            T.wait_wgmma(0)
+            weigh(t, s, 0, first_key(split, splits, 2 * i), length, hidden, scale2, poisoned)
+            add_own(t, s, 0)
             if i + 1 < pairs:
                 T.barrier_wait(t.full[0], (i + 1) & 1)
-            T.wgmma_gemm(t.q[0], t.kv[0][0], s.scores, transpose_B=True, clear_accum=True)
-            add_other(t, s, 0, scale2)
+            start_scores(t, s, 0)
+            take_other(t, s, 0, scale2)
+            add_other(t, s, 0)
+            T.wait_wgmma(0)
+            give_back(t, 2)
         T.wait_wgmma(0)
     else:
         for i in T.serial(pairs):
             key0 = first_key(split, splits, 2 * i + 1)
-            start_scores(t, s, 1, i)
-            add_other(t, s, 1, scale2)
-            weigh(t, s, 1, i, key0, length, hidden, scale2, poisoned)
+            both(t, s, 1, i, key0, length, hidden, scale2, poisoned)
     # The sum of weights is over both warpgroups' tiles.
     T.sync_threads(BOTH, 2 * GROUP)
     T.copy(s.total, t.row_top[w])
