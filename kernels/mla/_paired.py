@@ -63,7 +63,6 @@ class Sums:
     """The registers of one consumer warpgroup."""
 
     scores: Any  # [BLOCK_H, BLOCK_N]: raw scores, then weights
-    p: Any  # weights, rounded for the products
     acc: Any  # [BLOCK_H, half]
     tile_sum: Any  # [BLOCK_H], as all below
     total: Any
@@ -71,6 +70,27 @@ class Sums:
     before: Any
     fade: Any
     seen: Any  # int32: how many keys, from the first on, a row sees
+
+
+@dataclass
+class Work:
+    """What one CTA is to do."""
+
+    b: Any
+    x: Any  # row block
+    rows: Any
+    heads: Any
+    length: Any
+    hidden: Any  # keys that the first query does not see
+    split: Any
+    splits: Any
+    pairs: Any
+    scale2: Any
+    poisoned: bool  # whether bytes past `length` may be NaN
+
+    def first_key(self, tile):
+        """Of the split's tile number `tile`."""
+        return (self.split + tile * self.splits) * BLOCK_N
 
 
 @T.macro
@@ -92,16 +112,16 @@ def working_set(dim, pe_dim, dtype, cluster):
         free = T.alloc_cluster_barrier([cluster * GROUP // 32] * 4)
     else:
         free = T.alloc_barrier([GROUP // 32] * 4)  # one lane of each warp
-    return Tile(
+    t = Tile(
         dim // 2, pe_dim, (q_l, q_r), q_pe, ((kv0_l, kv0_r), (kv1_l, kv1_r)), (k_pe0, k_pe1),
         (row_top0, row_top1), queries, full, free, cluster,
     )  # fmt: skip
+    return t, (sums(dim // 2), sums(dim // 2))
 
 
 @T.macro
-def sums(half, dtype):
+def sums(half):
     scores = T.alloc_fragment((BLOCK_H, BLOCK_N), "float32")
-    p = T.alloc_fragment((BLOCK_H, BLOCK_N), dtype)
     acc = T.alloc_fragment((BLOCK_H, half), "float32")
     tile_sum = T.alloc_fragment((BLOCK_H,), "float32")
     total = T.alloc_fragment((BLOCK_H,), "float32")
@@ -109,22 +129,19 @@ def sums(half, dtype):
     before = T.alloc_fragment((BLOCK_H,), "float32")
     fade = T.alloc_fragment((BLOCK_H,), "float32")
     seen = T.alloc_fragment((BLOCK_H,), "int32")
-    return Sums(scores, p, acc, tile_sum, total, top, before, fade, seen)
+    return Sums(scores, acc, tile_sum, total, top, before, fade, seen)
 
 
-def together(cluster):
-    """Arguments of T.Kernel: row blocks of a sequence in clusters."""
-    return {"cluster_dims": cluster} if cluster > 1 else {}
-
-
-def first_key(split, splits, tile):
-    """Of the split's tile number `tile`."""
-    return (split + tile * splits) * BLOCK_N
+def launch(grid, cluster):
+    """A kernel of three warpgroups; row blocks of a sequence are in clusters."""
+    together = {"cluster_dims": cluster} if cluster > 1 else {}
+    return T.Kernel(*grid, threads=3 * GROUP, **together)
 
 
 @T.macro
-def load_queries(t, Q, QPe, pe_column, b, row0):
+def load_queries(t, job, Q, QPe, pe_column):
     """Rows past the last come as zeros."""
+    b, row0 = job.b, job.x * BLOCK_H
     T.tma_copy(Q[b, row0 : row0 + BLOCK_H, 0 : t.half], t.q[0], barrier=t.queries)
     T.tma_copy(Q[b, row0 : row0 + BLOCK_H, t.half : 2 * t.half], t.q[1], barrier=t.queries)
     T.tma_copy(
@@ -160,52 +177,54 @@ def load_tile(t, w, Kv, KPe, pe_column, slab, row, pair):
 
 
 @T.macro
-def load_dense(t, Kv, KPe, b, split, splits, pairs):
+def load_dense(t, job, Q, QPe, Kv, KPe):
     """Keys past the last come as zeros."""
-    for i in T.serial(pairs):
-        load_tile(t, 0, Kv, KPe, 0, b, first_key(split, splits, 2 * i), i)
-        load_tile(t, 1, Kv, KPe, 0, b, first_key(split, splits, 2 * i + 1), i)
+    load_queries(t, job, Q, QPe, 0)
+    for i in T.serial(job.pairs):
+        load_tile(t, 0, Kv, KPe, 0, job.b, job.first_key(2 * i), i)
+        load_tile(t, 1, Kv, KPe, 0, job.b, job.first_key(2 * i + 1), i)
 
 
 @T.macro
-def load_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs):
+def load_paged(t, job, Q, Cache, BlockTable, page, count):
     """Page numbers of the next pair are fetched while this one loads. A pair's second tile that
     does not exist is loaded from the page of the first; its keys are seen by no row."""
+    load_queries(t, job, Q, Q, 2 * t.half)
     number = T.alloc_local((4,), "int32")
     for w in T.unroll(2):
         if w < count:
-            number[2 + w] = BlockTable[b, first_key(split, splits, w) // page]
-    for i in T.serial(pairs):
+            number[2 + w] = BlockTable[job.b, job.first_key(w) // page]
+    for i in T.serial(job.pairs):
         number[0] = number[2]
         number[1] = T.if_then_else(2 * i + 1 < count, number[3], number[2])
         for w in T.unroll(2):
             if 2 * i + 2 + w < count:
-                number[2 + w] = BlockTable[b, first_key(split, splits, 2 * i + 2 + w) // page]
-        key0 = first_key(split, splits, 2 * i)
+                number[2 + w] = BlockTable[job.b, job.first_key(2 * i + 2 + w) // page]
+        key0 = job.first_key(2 * i)
         load_tile(t, 0, Cache, Cache, 2 * t.half, number[0], key0 % page, i)
-        load_tile(t, 1, Cache, Cache, 2 * t.half, number[1], (key0 + splits * BLOCK_N) % page, i)
+        load_tile(t, 1, Cache, Cache, 2 * t.half, number[1], (key0 + job.splits * BLOCK_N) % page, i)
 
 
 @T.macro
-def prefetch_dense(t, Kv, KPe, b, split, splits, pairs, keys):
+def prefetch_dense(t, job, Kv, KPe):
     """A warp: bring the tiles of the next pair to the L2 while a pair loads."""
-    for i in T.serial(pairs):
+    for i in T.serial(job.pairs):
         T.barrier_wait(t.free[0], (i & 1) ^ 1)
         for w in T.unroll(2):
-            key0 = first_key(split, splits, 2 * i + 2 + w)
-            n = T.max(0, T.min(keys - key0, BLOCK_N))
-            fetch_ahead(Kv, b * keys + key0, n, 4 * t.half)
-            fetch_ahead(KPe, b * keys + key0, n, 2 * t.pe_dim)
+            key0 = job.first_key(2 * i + 2 + w)
+            n = T.max(0, T.min(job.length - key0, BLOCK_N))
+            fetch_ahead(Kv, job.b * job.length + key0, n, 4 * t.half)
+            fetch_ahead(KPe, job.b * job.length + key0, n, 2 * t.pe_dim)
 
 
 @T.macro
-def prefetch_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs):
-    for i in T.serial(pairs):
+def prefetch_paged(t, job, Cache, BlockTable, page, count):
+    for i in T.serial(job.pairs):
         T.barrier_wait(t.free[0], (i & 1) ^ 1)
         for w in T.unroll(2):
             if 2 * i + 2 + w < count:
-                key0 = first_key(split, splits, 2 * i + 2 + w)
-                number = BlockTable[b, key0 // page]
+                key0 = job.first_key(2 * i + 2 + w)
+                number = BlockTable[job.b, key0 // page]
                 fetch_ahead(Cache, number * page + key0 % page, BLOCK_N, 4 * t.half + 2 * t.pe_dim)
 
 
@@ -265,23 +284,23 @@ def add_other(t, s, w):
 
 
 @T.macro
-def weigh(t, s, w, key0, length, hidden, scale2, poisoned):
+def weigh(t, s, w, job, key0):
     """From the own tile's scores its weights, for both warpgroups."""
-    if key0 + BLOCK_N > length - hidden:
+    if key0 + BLOCK_N > job.length - job.hidden:
         for r, j in T.Parallel(BLOCK_H, BLOCK_N):
             s.scores[r, j] = T.if_then_else(
                 key0 + j < s.seen[r], s.scores[r, j], -T.infinity("float32")
             )
-    if poisoned:  # noqa: SIM102  (known while tracing; the next is not)
-        if key0 + BLOCK_N > length:
+    if job.poisoned:  # noqa: SIM102  (known while tracing; the next is not)
+        if key0 + BLOCK_N > job.length:
             for j, d in T.Parallel(BLOCK_N, t.half):
-                if key0 + j >= length:
+                if key0 + j >= job.length:
                     t.kv[w][0][j, d] = 0
                     t.kv[w][1][j, d] = 0
     T.copy(s.top, s.before)
     T.reduce_max(s.scores, s.top, dim=1, clear=False)
     for r, j in T.Parallel(BLOCK_H, BLOCK_N):
-        s.scores[r, j] = T.exp2(s.scores[r, j] * scale2 - s.top[r] * scale2)
+        s.scores[r, j] = T.exp2(s.scores[r, j] * job.scale2 - s.top[r] * job.scale2)
     T.copy(s.scores, t.k_pe[w])
     T.copy(s.top, t.row_top[w])
     T.fence_proxy_async()
@@ -289,7 +308,7 @@ def weigh(t, s, w, key0, length, hidden, scale2, poisoned):
     T.named_barrier_arrive(WEIGHED + w, 2 * GROUP)
     T.reduce_sum(s.scores, s.tile_sum, dim=1)
     for r in T.Parallel(BLOCK_H):
-        s.fade[r] = T.exp2((s.before[r] - s.top[r]) * scale2)
+        s.fade[r] = T.exp2((s.before[r] - s.top[r]) * job.scale2)
     for r in T.Parallel(BLOCK_H):
         s.total[r] = s.total[r] * s.fade[r] + s.tile_sum[r]
 
@@ -305,53 +324,54 @@ def add_own(t, s, w):
 
 
 @T.macro
-def both(t, s, w, pair, key0, length, hidden, scale2, poisoned):
+def both(t, s, w, job, pair):
     """Add the tile before the own one, and the own one. Scores come first: the other warpgroup
     waits for weights; what they weigh is multiplied while the next are found."""
     T.barrier_wait(t.full[2 * w], pair & 1)
     start_scores(t, s, w)
-    take_other(t, s, w, scale2)
+    take_other(t, s, w, job.scale2)
     T.barrier_wait(t.full[2 * w + 1], pair & 1)
     finish_scores(t, s, w)
     add_other(t, s, w)
     T.wait_wgmma(1)
-    weigh(t, s, w, key0, length, hidden, scale2, poisoned)
+    weigh(t, s, w, job, job.first_key(2 * pair + w))
     T.wait_wgmma(0)
     give_back(t, 2 * (1 - w) + w)
     add_own(t, s, w)
 
 
 @T.macro
-def attend(t, s, w, row0, heads, length, hidden, split, splits, pairs, scale2, poisoned):
+def attend(t, s, w, job):
     """Consumer warpgroup `w`: weights of every pair's tile `w`, sums of columns `w` of both."""
     T.fill(s.top, LOWEST)
     T.clear(s.total)
     T.clear(s.acc)
     for r in T.Parallel(BLOCK_H):
-        s.seen[r] = T.min(length, length - hidden + T.truncdiv(row0 + r, heads))
+        s.seen[r] = T.min(
+            job.length, job.length - job.hidden + T.truncdiv(job.x * BLOCK_H + r, job.heads)
+        )
     T.barrier_wait(t.queries, 0)
     if w == 0:
-        if pairs > 0:
+        if job.pairs > 0:
             T.barrier_wait(t.full[0], 0)
         start_scores(t, s, 0)
-        for i in T.serial(pairs):
+        for i in T.serial(job.pairs):
             T.barrier_wait(t.full[1], i & 1)
             finish_scores(t, s, 0)
             T.wait_wgmma(0)
-            weigh(t, s, 0, first_key(split, splits, 2 * i), length, hidden, scale2, poisoned)
+            weigh(t, s, 0, job, job.first_key(2 * i))
             add_own(t, s, 0)
-            if i + 1 < pairs:
+            if i + 1 < job.pairs:
                 T.barrier_wait(t.full[0], (i + 1) & 1)
             start_scores(t, s, 0)
-            take_other(t, s, 0, scale2)
+            take_other(t, s, 0, job.scale2)
             add_other(t, s, 0)
             T.wait_wgmma(0)
             give_back(t, 2)
         T.wait_wgmma(0)
     else:
-        for i in T.serial(pairs):
-            key0 = first_key(split, splits, 2 * i + 1)
-            both(t, s, 1, i, key0, length, hidden, scale2, poisoned)
+        for i in T.serial(job.pairs):
+            both(t, s, 1, job, i)
     # The sum of weights is over both warpgroups' tiles.
     T.sync_threads(BOTH, 2 * GROUP)
     T.copy(s.total, t.row_top[w])
@@ -361,34 +381,60 @@ def attend(t, s, w, row0, heads, length, hidden, split, splits, pairs, scale2, p
 
 
 @T.macro
-def finish(t, s, w, b, row0, rows, heads, scale2, sent, Out, Lse):
+def finish(t, s, w, job, sent, Out, Lse):
     """Write columns `w` of the output, through the tiles' place, and of one warpgroup the Lse."""
+    row0 = job.x * BLOCK_H
     for r, d in T.Parallel(BLOCK_H, t.half):
         sent[r, d] = T.if_then_else(s.total[r] > 0, s.acc[r, d] / s.total[r], 0)
     T.fence_proxy_async()
     T.sync_threads(OWN + w, GROUP)
-    T.tma_copy(sent, Out[b, row0 : row0 + BLOCK_H, w * t.half : (w + 1) * t.half])
+    T.tma_copy(sent, Out[job.b, row0 : row0 + BLOCK_H, w * t.half : (w + 1) * t.half])
     T.tma_store_wait(0)
     if w == 0 and Lse is not None:
         for r in T.Parallel(BLOCK_H):
-            if row0 + r < rows:
-                Lse[b, T.truncmod(row0 + r, heads), T.truncdiv(row0 + r, heads)] = T.if_then_else(
+            if row0 + r < job.rows:
+                head, query = T.truncmod(row0 + r, job.heads), T.truncdiv(row0 + r, job.heads)
+                Lse[job.b, head, query] = T.if_then_else(
                     s.total[r] > 0,
-                    (s.top[r] * scale2 + T.log2(s.total[r])) / LOG2E,
+                    (s.top[r] * job.scale2 + T.log2(s.total[r])) / LOG2E,
                     -T.infinity("float32"),
                 )
 
 
 @T.macro
-def finish_part(t, s, w, b, x, split, scale2, Part):
+def finish_part(t, s, w, job, Part):
     """Write columns `w` of the sums, and of one warpgroup what the rows weigh."""
     width = 2 * t.half + ROOM
     for r, d in T.Parallel(BLOCK_H, t.half):
-        Part[b, split, x, r * width + w * t.half + d] = s.acc[r, d]
+        Part[job.b, job.split, job.x, r * width + w * t.half + d] = s.acc[r, d]
     if w == 0:
         for r in T.Parallel(BLOCK_H):
-            Part[b, split, x, r * width + 2 * t.half] = s.top[r] * scale2
-            Part[b, split, x, r * width + 2 * t.half + 1] = s.total[r]
+            Part[job.b, job.split, job.x, r * width + 2 * t.half] = s.top[r] * job.scale2
+            Part[job.b, job.split, job.x, r * width + 2 * t.half + 1] = s.total[r]
+
+
+@T.macro
+def roles(t, halves, job, load, fetch, leave):
+    """Give every warp its part: `load`ing tiles, `fetch`ing them ahead to the L2 (unless None), or
+    attending, after which warpgroup `w` calls leave(sums, w)."""
+    if fetch is not None:
+        T.import_source(PREFETCH)
+    if T.get_thread_binding() >= 2 * GROUP:
+        T.set_max_nreg(32, 0)
+        if T.get_thread_binding() < 2 * GROUP + LOADERS:
+            load()
+        elif fetch is not None and T.get_thread_binding() < 2 * GROUP + 2 * LOADERS and job.x % 2 == 0:
+            fetch()
+    elif T.get_thread_binding() < GROUP:
+        T.set_max_nreg(240, 1)
+        attend(t, halves[0], 0, job)
+        leave(halves[0], 0)
+    else:
+        T.set_max_nreg(240, 1)
+        attend(t, halves[1], 1, job)
+        leave(halves[1], 1)
+    if t.cluster > 1:
+        T.cluster_sync()  # what others still send here has a place until they have sent it
 
 
 @program(writes=("Out",), pass_configs=PASSES)
@@ -406,33 +452,18 @@ def dense_whole(D, *, dim, pe_dim, dtype, cluster, prefetch):
         Out: T.Tensor((batch, heads, dim), dtype),
         scale: T.float32,
     ):
-        with T.Kernel(T.ceildiv(heads, BLOCK_H), batch, threads=3 * GROUP, **together(cluster)) as (x, b):
-            t = working_set(dim, pe_dim, dtype, cluster)
-            s0 = sums(dim // 2, dtype)
-            s1 = sums(dim // 2, dtype)
-            if prefetch:
-                T.import_source(PREFETCH)
+        with launch((T.ceildiv(heads, BLOCK_H), batch), cluster) as (x, b):
+            t, halves = working_set(dim, pe_dim, dtype, cluster)
             sent0 = T.alloc_shared((BLOCK_H, dim // 2), dtype)
             sent1 = T.alloc_shared((BLOCK_H, dim // 2), dtype)
             pairs = T.ceildiv(keys, 2 * BLOCK_N)
+            job = Work(b, x, heads, heads, keys, 0, 0, 1, pairs, scale * LOG2E, False)
             T.pdl_sync()
-            if T.get_thread_binding() >= 2 * GROUP:
-                T.set_max_nreg(32, 0)
-                if T.get_thread_binding() < 2 * GROUP + LOADERS:
-                    load_queries(t, Q, QPe, 0, b, x * BLOCK_H)
-                    load_dense(t, Kv, KPe, b, 0, 1, pairs)
-                elif prefetch and T.get_thread_binding() < 2 * GROUP + 2 * LOADERS and x % 2 == 0:
-                    prefetch_dense(t, Kv, KPe, b, 0, 1, pairs, keys)
-            elif T.get_thread_binding() < GROUP:
-                T.set_max_nreg(240, 1)
-                attend(t, s0, 0, x * BLOCK_H, heads, keys, 0, 0, 1, pairs, scale * LOG2E, False)
-                finish(t, s0, 0, b, x * BLOCK_H, heads, heads, scale * LOG2E, sent0, Out, None)
-            else:
-                T.set_max_nreg(240, 1)
-                attend(t, s1, 1, x * BLOCK_H, heads, keys, 0, 0, 1, pairs, scale * LOG2E, False)
-                finish(t, s1, 1, b, x * BLOCK_H, heads, heads, scale * LOG2E, sent1, Out, None)
-            if cluster > 1:
-                T.cluster_sync()
+            roles(
+                t, halves, job, lambda: load_dense(t, job, Q, QPe, Kv, KPe),
+                (lambda: prefetch_dense(t, job, Kv, KPe)) if prefetch else None,
+                lambda s, w: finish(t, s, w, job, (sent0, sent1)[w], Out, None),
+            )  # fmt: skip
 
     return main
 
@@ -453,38 +484,17 @@ def dense_parts(D, *, dim, pe_dim, dtype, cluster, prefetch, block_d, threads, g
         Out: T.Tensor((batch, heads, dim), dtype),
         scale: T.float32,
     ):
-        with T.Kernel(T.ceildiv(heads, BLOCK_H), splits, batch, threads=3 * GROUP, **together(cluster)) as (x, split, b):
-            t = working_set(dim, pe_dim, dtype, cluster)
-            s0 = sums(dim // 2, dtype)
-            s1 = sums(dim // 2, dtype)
-            if prefetch:
-                T.import_source(PREFETCH)
+        with launch((blocks, splits, batch), cluster) as (x, split, b):
+            t, halves = working_set(dim, pe_dim, dtype, cluster)
             pairs = (share(T.ceildiv(keys, BLOCK_N), split, splits) + 1) // 2
+            job = Work(b, x, heads, heads, keys, 0, split, splits, pairs, scale * LOG2E, False)
             T.pdl_sync()
             T.pdl_trigger()
-            if T.get_thread_binding() >= 2 * GROUP:
-                T.set_max_nreg(32, 0)
-                if T.get_thread_binding() < 2 * GROUP + LOADERS:
-                    load_queries(t, Q, QPe, 0, b, x * BLOCK_H)
-                    load_dense(t, Kv, KPe, b, split, splits, pairs)
-                elif prefetch and T.get_thread_binding() < 2 * GROUP + 2 * LOADERS and x % 2 == 0:
-                    prefetch_dense(t, Kv, KPe, b, split, splits, pairs, keys)
-            elif T.get_thread_binding() < GROUP:
-                T.set_max_nreg(240, 1)
-                attend(
-                    t, s0, 0, x * BLOCK_H, heads, keys, 0, split, splits, pairs, scale * LOG2E,
-                    False,
-                )  # fmt: skip
-                finish_part(t, s0, 0, b, x, split, scale * LOG2E, Part)
-            else:
-                T.set_max_nreg(240, 1)
-                attend(
-                    t, s1, 1, x * BLOCK_H, heads, keys, 0, split, splits, pairs, scale * LOG2E,
-                    False,
-                )  # fmt: skip
-                finish_part(t, s1, 1, b, x, split, scale * LOG2E, Part)
-            if cluster > 1:
-                T.cluster_sync()
+            roles(
+                t, halves, job, lambda: load_dense(t, job, Q, QPe, Kv, KPe),
+                (lambda: prefetch_dense(t, job, Kv, KPe)) if prefetch else None,
+                lambda s, w: finish_part(t, s, w, job, Part),
+            )  # fmt: skip
         with T.Kernel(dim // block_d, heads, batch, threads=threads) as (column, row, b):
             T.pdl_sync()
             T.pdl_trigger()
@@ -516,12 +526,8 @@ def paged_whole(D, *, dim, pe_dim, page, dtype, cluster, prefetch):
         scale: T.float32,
         causal: T.int32,
     ):
-        with T.Kernel(T.ceildiv(rows, BLOCK_H), batch, threads=3 * GROUP, **together(cluster)) as (x, b):
-            t = working_set(dim, pe_dim, dtype, cluster)
-            s0 = sums(dim // 2, dtype)
-            s1 = sums(dim // 2, dtype)
-            if prefetch:
-                T.import_source(PREFETCH)
+        with launch((T.ceildiv(rows, BLOCK_H), batch), cluster) as (x, b):
+            t, halves = working_set(dim, pe_dim, dtype, cluster)
             sent0 = T.alloc_shared((BLOCK_H, dim // 2), dtype)
             sent1 = T.alloc_shared((BLOCK_H, dim // 2), dtype)
             T.pdl_sync()
@@ -529,33 +535,21 @@ def paged_whole(D, *, dim, pe_dim, page, dtype, cluster, prefetch):
             hidden = causal * (q_len - 1)
             count = T.ceildiv(length, BLOCK_N)
             pairs = (count + 1) // 2
-            if T.get_thread_binding() >= 2 * GROUP:
-                T.set_max_nreg(32, 0)
-                if T.get_thread_binding() < 2 * GROUP + LOADERS:
-                    load_queries(t, Q, Q, dim, b, x * BLOCK_H)
-                    load_paged(t, Cache, BlockTable, page, b, 0, 1, count, pairs)
-                elif prefetch and T.get_thread_binding() < 2 * GROUP + 2 * LOADERS and x % 2 == 0:
-                    prefetch_paged(t, Cache, BlockTable, page, b, 0, 1, count, pairs)
-            elif T.get_thread_binding() < GROUP:
-                T.set_max_nreg(240, 1)
-                attend(
-                    t, s0, 0, x * BLOCK_H, heads, length, hidden, 0, 1, pairs, scale * LOG2E, True
-                )
-                finish(t, s0, 0, b, x * BLOCK_H, rows, heads, scale * LOG2E, sent0, Out, Lse)
-            else:
-                T.set_max_nreg(240, 1)
-                attend(
-                    t, s1, 1, x * BLOCK_H, heads, length, hidden, 0, 1, pairs, scale * LOG2E, True
-                )
-                finish(t, s1, 1, b, x * BLOCK_H, rows, heads, scale * LOG2E, sent1, Out, Lse)
-            if cluster > 1:
-                T.cluster_sync()
+            job = Work(b, x, rows, heads, length, hidden, 0, 1, pairs, scale * LOG2E, True)
+            roles(
+                t, halves, job, lambda: load_paged(t, job, Q, Cache, BlockTable, page, count),
+                (lambda: prefetch_paged(t, job, Cache, BlockTable, page, count))
+                if prefetch else None,
+                lambda s, w: finish(t, s, w, job, (sent0, sent1)[w], Out, Lse),
+            )  # fmt: skip
 
     return main
 
 
 @program(writes=("Part", "Out", "Lse"), pass_configs=PASSES)
-def paged_parts(D, *, dim, pe_dim, page, dtype, cluster, prefetch, block_d, threads, groups, unroll):
+def paged_parts(
+    D, *, dim, pe_dim, page, dtype, cluster, prefetch, block_d, threads, groups, unroll
+):
     """As paged_whole, in splits. Part [B, splits, row blocks, BLOCK_H * (dim + ROOM)]: scratch."""
     assert page % BLOCK_N == 0
     batch, pages, max_pages = T.dynamic("batch"), T.dynamic("pages"), T.dynamic("max_pages")
@@ -574,41 +568,21 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, cluster, prefetch, block_d, thre
         scale: T.float32,
         causal: T.int32,
     ):
-        with T.Kernel(T.ceildiv(rows, BLOCK_H), splits, batch, threads=3 * GROUP, **together(cluster)) as (x, split, b):
-            t = working_set(dim, pe_dim, dtype, cluster)
-            s0 = sums(dim // 2, dtype)
-            s1 = sums(dim // 2, dtype)
-            if prefetch:
-                T.import_source(PREFETCH)
+        with launch((blocks, splits, batch), cluster) as (x, split, b):
+            t, halves = working_set(dim, pe_dim, dtype, cluster)
             T.pdl_sync()
             T.pdl_trigger()
             length = SeqLens[b]
             hidden = causal * (q_len - 1)
             count = share(T.ceildiv(length, BLOCK_N), split, splits)
             pairs = (count + 1) // 2
-            if T.get_thread_binding() >= 2 * GROUP:
-                T.set_max_nreg(32, 0)
-                if T.get_thread_binding() < 2 * GROUP + LOADERS:
-                    load_queries(t, Q, Q, dim, b, x * BLOCK_H)
-                    load_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs)
-                elif prefetch and T.get_thread_binding() < 2 * GROUP + 2 * LOADERS and x % 2 == 0:
-                    prefetch_paged(t, Cache, BlockTable, page, b, split, splits, count, pairs)
-            elif T.get_thread_binding() < GROUP:
-                T.set_max_nreg(240, 1)
-                attend(
-                    t, s0, 0, x * BLOCK_H, heads, length, hidden, split, splits, pairs,
-                    scale * LOG2E, True,
-                )  # fmt: skip
-                finish_part(t, s0, 0, b, x, split, scale * LOG2E, Part)
-            else:
-                T.set_max_nreg(240, 1)
-                attend(
-                    t, s1, 1, x * BLOCK_H, heads, length, hidden, split, splits, pairs,
-                    scale * LOG2E, True,
-                )  # fmt: skip
-                finish_part(t, s1, 1, b, x, split, scale * LOG2E, Part)
-            if cluster > 1:
-                T.cluster_sync()
+            job = Work(b, x, rows, heads, length, hidden, split, splits, pairs, scale * LOG2E, True)
+            roles(
+                t, halves, job, lambda: load_paged(t, job, Q, Cache, BlockTable, page, count),
+                (lambda: prefetch_paged(t, job, Cache, BlockTable, page, count))
+                if prefetch else None,
+                lambda s, w: finish_part(t, s, w, job, Part),
+            )  # fmt: skip
         with T.Kernel(dim // block_d, rows, batch, threads=threads) as (column, row, b):
             T.pdl_sync()
             T.pdl_trigger()
