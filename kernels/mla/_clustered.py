@@ -74,9 +74,10 @@ def dense(D, *, dim, pe_dim, dtype, stages, cluster):
         Out: T.Tensor((batch, heads, dim), dtype),
         scale: T.float32,
     ):
-        with T.Kernel(
-            cluster, batch, threads=CONSUMERS + LOADERS, cluster_dims=cluster
-        ) as (rank, b):
+        with T.Kernel(cluster, batch, threads=CONSUMERS + LOADERS, cluster_dims=cluster) as (
+            rank,
+            b,
+        ):
             t = _turned.working_set(BLOCK_H, dim, pe_dim, dtype, stages, LOADERS)
             sent = T.alloc_shared((BLOCK_H * (dim + ROOM),), "float32")
             # Static, so that it is not overlaid: others write it while this CTA still attends.

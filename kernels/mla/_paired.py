@@ -159,19 +159,22 @@ def load_tile(t, w, Kv, KPe, pe_column, slab, row, pair):
     T.tma_copy(
         Kv[slab, row : row + BLOCK_N, 0, first * t.half : (first + 1) * t.half],
         t.kv[w][first],
-        barrier=t.full[2 * w], cluster_mask=mask,
+        barrier=t.full[2 * w],
+        cluster_mask=mask,
     )
     T.barrier_arrive(t.full[2 * w])
     T.barrier_wait(t.free[2 * w + second], (pair & 1) ^ 1)
     T.tma_copy(
         Kv[slab, row : row + BLOCK_N, 0, second * t.half : (second + 1) * t.half],
         t.kv[w][second],
-        barrier=t.full[2 * w + 1], cluster_mask=mask,
+        barrier=t.full[2 * w + 1],
+        cluster_mask=mask,
     )
     T.tma_copy(
         KPe[slab, row : row + BLOCK_N, 0, pe_column : pe_column + t.pe_dim],
         t.k_pe[w],
-        barrier=t.full[2 * w + 1], cluster_mask=mask,
+        barrier=t.full[2 * w + 1],
+        cluster_mask=mask,
     )
     T.barrier_arrive(t.full[2 * w + 1])
 
@@ -202,7 +205,9 @@ def load_paged(t, job, Q, Cache, BlockTable, page, count):
                 number[2 + w] = BlockTable[job.b, job.first_key(2 * i + 2 + w) // page]
         key0 = job.first_key(2 * i)
         load_tile(t, 0, Cache, Cache, 2 * t.half, number[0], key0 % page, i)
-        load_tile(t, 1, Cache, Cache, 2 * t.half, number[1], (key0 + job.splits * BLOCK_N) % page, i)
+        load_tile(
+            t, 1, Cache, Cache, 2 * t.half, number[1], (key0 + job.splits * BLOCK_N) % page, i
+        )
 
 
 @T.macro
@@ -423,7 +428,11 @@ def roles(t, halves, job, load, fetch, leave):
         T.set_max_nreg(32, 0)
         if T.get_thread_binding() < 2 * GROUP + LOADERS:
             load()
-        elif fetch is not None and T.get_thread_binding() < 2 * GROUP + 2 * LOADERS and job.x % 2 == 0:
+        elif (
+            fetch is not None
+            and T.get_thread_binding() < 2 * GROUP + 2 * LOADERS
+            and job.x % 2 == 0
+        ):
             fetch()
     elif T.get_thread_binding() < GROUP:
         T.set_max_nreg(240, 1)

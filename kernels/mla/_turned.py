@@ -55,7 +55,9 @@ def working_set(block_h, dim, pe_dim, dtype, stages, loaders):
     warp_top = T.alloc_shared((4, block_h), "float32")
     full = T.alloc_barrier([loaders] * (stages * PIECES))
     free = T.alloc_barrier([CONSUMERS // 32] * stages)  # one lane of each warp
-    return Tile(block_h, stages, dim, pe_dim, q, q_pe, kv, k_pe, p, warp_top, full, free, loaders == 32)
+    return Tile(
+        block_h, stages, dim, pe_dim, q, q_pe, kv, k_pe, p, warp_top, full, free, loaders == 32
+    )
 
 
 def in_pieces(macro, *arguments):
@@ -128,9 +130,7 @@ def score_piece(t, scores, s, phase, piece):
     T.barrier_wait(t.full[s * PIECES + piece], phase)
     if not t.tma:
         T.fence_proxy_async()
-    T.wgmma_gemm(
-        t.kv[s, :, c0:c1], t.q[:, c0:c1], scores, transpose_B=True, clear_accum=piece == 0
-    )
+    T.wgmma_gemm(t.kv[s, :, c0:c1], t.q[:, c0:c1], scores, transpose_B=True, clear_accum=piece == 0)
 
 
 @T.macro
@@ -230,7 +230,9 @@ def send(t, sent, Part, b, split, x):
 
 
 @program(writes=("Part", "Out"), pass_configs=PASSES)
-def dense_parts(D, *, dim, pe_dim, dtype, block_h, stages, loaders, block_d, threads, groups, unroll):
+def dense_parts(
+    D, *, dim, pe_dim, dtype, block_h, stages, loaders, block_d, threads, groups, unroll
+):
     """Q [B, Hq, dim], QPe [B, Hq, pe_dim], Kv [B, S, 1, dim], KPe [B, S, 1, pe_dim] ->
     Part (scratch), Out [B, Hq, dim]. The combining kernel starts under the attending one."""
     batch, keys, heads = T.dynamic("batch"), T.dynamic("keys"), T.dynamic("heads")
@@ -272,7 +274,9 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_h, stages, loaders, block_d, thr
 
 
 @program(writes=("Part", "Out", "Lse"), pass_configs=PASSES)
-def paged_parts(D, *, dim, pe_dim, page, dtype, block_h, stages, loaders, block_d, threads, groups, unroll):
+def paged_parts(
+    D, *, dim, pe_dim, page, dtype, block_h, stages, loaders, block_d, threads, groups, unroll
+):
     """Q [B, Sq * Hq, dim + pe_dim], Cache [pages, page, 1, dim + pe_dim], BlockTable
     [B, max_pages], SeqLens [B] -> Part (scratch), Out [B, Sq * Hq, dim], Lse [B, Hq, Sq]. A tile
     lies within a page. `causal` is 1 or 0."""
