@@ -180,12 +180,14 @@ def choose(
     further sizes.
     """
     B, N, H, top_k = chosen.shape
+    use = dict(use)
+    most = use.pop("chunk", N)
     importances_of = program.get(block=block, **static, **use)
     best_of = best.get(block=block, top_k=top_k, **use_best)
     blocks = -(-N // block)
     fitting = SCRATCH_BYTES // (4 * B * H * blocks)
     rows = use.get("block_m", 128)
-    chunk = min(N, max(fitting // rows, 1) * rows)
+    chunk = min(N, max(fitting // rows, 1) * rows, most)
     importance = torch.empty((B, chunk, H, blocks), dtype=torch.float32, device=q.device)
     for first in range(0, N, chunk):
         importances_of(q, mean_k, lse, importance, scale, first)

@@ -4,7 +4,7 @@ import torch
 
 from ..common.dialect import current, memo, remember
 from ..common.schedule import schedule
-from . import _blocks, _dense, _rank, _selected, _union, _walk, portable
+from . import _apart, _blocks, _dense, _rank, _selected, _short, _union, _walk, portable
 from ._tile import LOG2E
 from .portable import DTYPES
 
@@ -26,17 +26,25 @@ def selected(q, k, v, block_indices, out, *, block_size, softmax_scale, causal):
 
 def _selected_launch(q, k, blocks, block_size, causal):
     """What serves `selected` for tensors of these shapes: (q, k, v, blocks, out, scale)."""
-    if not _walks(q, k, blocks.shape[3], block_size):
-        return portable.program(_selected.attend, q, k, blocks, block_size, causal)
-    plan, union, left, like = _union_programs(q, k, blocks, block_size, causal, gated=False)
+    count = blocks.shape[3]
+    if _walks(q, k, count, block_size):
+        return _attention(q, k, blocks, block_size, causal, gated=False)
+    if _few_keys(q, k, count, block_size):
+        static = {"dtype": DTYPES[q.dtype], "dim": q.shape[3], "block": block_size, "count": count}
+        use = schedule("nsa/hopper/short", dim=q.shape[3])
+        return _short.attend.get(**static, causal=causal, **use)
+    return portable.program(_selected.attend, q, k, blocks, block_size, causal)
 
-    def launch(q, k, v, blocks, out, scale):
-        ids, masks, size = (torch.empty(s, dtype=torch.int32, device=q.device) for s in like)
-        plan(blocks, ids, masks, size)
-        union(q, k, v, ids, masks, size, out, scale)
-        left(q, k, v, blocks, size, out, scale)
 
-    return launch
+def _few_keys(q, k, count, block_size):
+    """Whether _short.py serves: reading q and writing out is most of the work."""
+    return (
+        current().arch.startswith("sm_90")
+        and q.shape[2] == _short.HEADS * k.shape[2]
+        and q.shape[3] in (64, 128)
+        and count == 1
+        and block_size == 16
+    )
 
 
 def _walks(q, k, count, block_size):
@@ -53,24 +61,42 @@ def _walks(q, k, count, block_size):
     )
 
 
-def _union_programs(q, k, blocks, block_size, causal, gated):
-    """(plan, walk, program for the tiles left over, shapes of the plan's three tensors)."""
+def _attention(q, k, blocks, block_size, causal, gated):
+    """Attention over selected blocks for tensors of these shapes: (q, k, v, blocks, ..., scale).
+
+    The arguments after `blocks` are those of the walks: out, or gate and out.
+    """
     B, N, HQ, D = q.shape
     H, count = k.shape[2], blocks.shape[3]
     group = HQ // H
-    queries = _walk.ROWS // group
-    tiles, entries = -(-N // queries), queries * count
-    heads = {"dtype": DTYPES[q.dtype], "group": group, "dim": D}
-    use = dict(schedule("nsa/hopper/union", dim=D))
+    use = dict(schedule("nsa/hopper/union", dim=D, group=group))
+    small = 64 * use["consumers"] // group  # queries of a tile
+    use_apart = schedule("nsa/hopper/apart", dim=D)
+    large = 64 * use_apart["consumers"] // group
     most = int(use.pop("most") * count)
     static = {"block": block_size, "causal": causal}
-    plan = _union.plan.get(**static, count=count, queries=queries, most=most)
-    walk = (_walk.union_gated if gated else _walk.union).get(
-        **heads, **static, entries=entries, **use
-    )
-    attend = _selected.attend_left_gated if gated else _selected.attend_left
-    left = portable.program(attend, q, k, blocks, block_size, causal, queries=queries)
-    return plan, walk, left, [(B, H, tiles, entries)] * 2 + [(B, H, tiles, 2)]
+    heads = {"dtype": DTYPES[q.dtype], "group": group, "dim": D, **static}
+    plan = _union.plan.get(**static, count=count, queries=small, most=most)
+    plan_apart = _apart.plan.get(**static, count=count, queries=large, small=small)
+    walk = _walk.union_gated if gated else _walk.union
+    walk = walk.get(**heads, entries=small * count, **use)
+    apart = _apart.walk_gated if gated else _apart.walk
+    apart = apart.get(**heads, entries=large * count, small=small, **use_apart)
+    tiles = -(-N // small)
+    shapes = [(B, H, tiles, small * count)] * 2 + [(B, H, tiles, 2), (B * H * tiles, 4)]
+    listed = B * H * -(-N // large)
+    shapes += [(listed, large * count)] * 2 + [(listed, 4)]
+
+    def launch(q, k, v, blocks, *rest):
+        like = {"dtype": torch.int32, "device": q.device}
+        ids, masks, size, works, ids2, masks2, works2 = (torch.empty(s, **like) for s in shapes)
+        number = torch.zeros(2, **like)
+        plan(blocks, ids, masks, size, works, number)
+        plan_apart(blocks, size, ids2, masks2, works2, number)
+        walk(q, k, v, ids, masks, size, works, number, *rest)
+        apart(q, k, v, ids2, masks2, size, works2, number, *rest)
+
+    return launch
 
 
 def full(
@@ -94,7 +120,7 @@ def full(
     # q, out: [B, T, HQ, D]   k, v: [B, T, H, D]   gates: [B, T, HQ]   chosen: [B, T, H, top_k]
     B, N, HQ, D = q.shape
     # Shapes whose programs for this have run on a GPU; the others' have only been compiled.
-    seen_right = HQ // k.shape[2] == 16 and D == 128 and (cmp_kernel, cmp_stride) == (32, 16)
+    seen_right = HQ // k.shape[2] == 16 and (cmp_kernel, cmp_stride) == (32, 16)
     if not _walks(q, k, top_k, block_size) or not seen_right:
         portable.full(
             q, k, v, g_cmp, g_slc, g_swa, out, chosen, block_size=block_size, top_k=top_k,
@@ -126,8 +152,5 @@ def full(
         use=schedule("nsa/hopper/importances", dim=D),
         use_best=schedule("nsa/portable/best", top_k=top_k),
     )
-    plan, walk, left, like = _union_programs(q, k, chosen, block_size, causal=True, gated=True)
-    ids, masks, size = (torch.empty(s, dtype=torch.int32, device=q.device) for s in like)
-    plan(chosen, ids, masks, size)
-    walk(q, k, v, ids, masks, size, g_slc, out, scale)
-    left(q, k, v, chosen, size, g_slc, out, scale)
+    attend = _attention(q, k, chosen, block_size, causal=True, gated=True)
+    attend(q, k, v, chosen, g_slc, out, scale)
