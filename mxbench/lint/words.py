@@ -78,6 +78,7 @@ VIEWS = {
     "T", "mT", "H", "mH", "expand", "expand_as", "as_strided", "narrow", "select", "chunk",
     "split", "unbind", "detach", "view_as", "contiguous", "unfold", "movedim", "swapaxes", "data",
     "diagonal", "ravel", "squeeze_", "unsqueeze_", "resize_", "requires_grad_", "tensor_split",
+    "split_with_sizes",
     "new_empty", "new_zeros", "new_ones", "new_full", "new_empty_strided", "zero_", "fill_",
     "record_stream", "reshape_as", "hsplit", "vsplit", "transpose_", "t_", "set_", "storage",
     "untyped_storage",

@@ -12,7 +12,11 @@ from .offenders import DENSE, HEAD, HONEST, OFFENDERS
 
 HERE = workspace.bundled()
 SIZES = case_sizes(HERE, "mla")
-PEERS = {"torch_grouped": {"torch-arithmetic"}, "fla": {"other-library", "torch-arithmetic"}}
+PEERS = {
+    "torch_grouped": {"torch-arithmetic"},
+    "fla": {"other-library", "torch-arithmetic"},
+    "flash_mla": {"other-library", "torch-arithmetic"},
+}
 """Kernels of the tree that are there to compare with, and are no hand-in."""
 
 
