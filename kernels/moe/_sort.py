@@ -45,8 +45,11 @@ def _starts(D, sizes, offsets, padded, block_token: int):
     rounded_sum = D.alloc_fragment((width // BUNCH,), "int32")
     plain_sums = D.alloc_shared((width // BUNCH,), "int32")
     rounded_sums = D.alloc_shared((width // BUNCH,), "int32")
-    for part in (plain, rounded, plain_sum, rounded_sum):
-        T.clear(part)
+    # One by one: TileLang 0.1.9 takes no loop over buffers.
+    T.clear(plain)
+    T.clear(rounded)
+    T.clear(plain_sum)
+    T.clear(rounded_sum)
     for c in D.parallel(width // BUNCH):
         for q in T.serial(BUNCH):
             plain_sum[c] += sizes[c * BUNCH + q]
