@@ -281,10 +281,12 @@ def _launch(call: Call, repeat: int) -> float:
 def capture(call: Call) -> Call:
     """A replay of `call` as a CUDA graph."""
     graph = torch.cuda.CUDAGraph()
+    stream = torch.cuda.current_stream()
     try:
         with torch.cuda.graph(graph):
             call()
     except RuntimeError as error:
+        torch.cuda.set_stream(stream)  # torch leaves the capture's as the current one then
         torch.cuda.synchronize()
         raise NotCapturable(f"not capturable: {str(error).partition(chr(10))[0]}") from error
     return graph.replay

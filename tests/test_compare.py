@@ -218,6 +218,14 @@ def test_rounding_of_subnormal_rows_is_free():
     assert verdict(everything, everything).passed
 
 
+def test_three_branches_and_their_sum_may_be_rounded_below_the_normal_range():
+    smallest = 2.0**-24
+    branch = torch.full(SHAPE, 40.49 * smallest)
+    kept = 3 * branch.half().float()
+    assert verdict(kept, 3 * branch).strict is Status.PASSED
+    assert verdict(kept - smallest, 3 * branch).strict is Status.MISMATCH
+
+
 def test_few_giant_rows_do_not_shelter_the_others():
     wanted = golden()
     wanted[0, 0, 0] *= 1000

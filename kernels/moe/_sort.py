@@ -20,15 +20,37 @@ def _whole_tiles(rows, block_token: int):
 
 
 @T.macro
-def _number(D, taken):
-    """taken[i, j] becomes how many of tokens 0..i chose expert j."""
+def _number(D, taken, parts: int):
+    """taken[i, j] becomes how many of tokens 0..i chose expert j.
+
+    `parts` threads an expert, each with a stretch of tokens, and `parts * width` is the whole CTA:
+    of a smaller fragment TileLang gives an element to several threads, and here one of them would
+    read what another has already overwritten.
+    """
     block_t, width = taken.shape
-    so_far = D.alloc_fragment((width,), "int16")
+    so_far = D.alloc_fragment((parts, width), "int16")
+    sums = D.alloc_shared((parts, width), "int16")
     T.clear(so_far)
-    for i in T.unroll(block_t):  # a chain through registers, so that loads need not wait
-        for j in D.parallel(width):
-            so_far[j] += taken[i, j]
-            taken[i, j] = so_far[j]
+    for p, j in D.parallel(parts, width):
+        for i in T.unroll(block_t // parts):
+            so_far[p, j] += taken[p * (block_t // parts) + i, j]
+    T.copy(so_far, sums)
+    T.clear(so_far)
+    for p, j in D.parallel(parts, width):
+        for q in T.serial(parts):
+            if q < p:
+                so_far[p, j] += sums[q, j]
+    for p, j in D.parallel(parts, width):
+        for i in T.unroll(block_t // parts):  # a chain through registers: loads need not wait
+            so_far[p, j] += taken[p * (block_t // parts) + i, j]
+            taken[p * (block_t // parts) + i, j] = so_far[p, j]
+
+
+def _parts(block_t: int, width: int, threads: int) -> int:
+    """Threads that number the tokens of one expert."""
+    parts = max(1, threads // width)
+    assert block_t % parts == 0, "the CTA has more threads than tokens to number"
+    return parts
 
 
 @T.macro
@@ -102,6 +124,7 @@ def select(
     tokens, slices = T.dynamic("tokens"), T.dynamic("slices")
     blocks, slots = T.dynamic("blocks"), T.dynamic("slots")
     width = padded_experts(n_experts)
+    parts = _parts(block_t, width, threads)
 
     @T.prim_func
     def moe_select(
@@ -125,7 +148,7 @@ def select(
 
             follow(D)
             choose_experts(D, logits, chunk, probs, ids, best, taken, tokens, n_experts, top_k)
-            _number(D, taken)
+            _number(D, taken, parts)
             for j in D.parallel(width):
                 sizes[j] = taken[block_t - 1, j]
                 if every:
@@ -155,6 +178,7 @@ def choose(D: Dialect, *, n_experts: int, top_k: int, block_t: int, threads: int
     """Top-k of many tokens; pairs are numbered per expert within each chunk of `block_t` tokens."""
     tokens, slices, chunks = T.dynamic("tokens"), T.dynamic("slices"), T.dynamic("chunks")
     width = padded_experts(n_experts)
+    parts = _parts(block_t, width, threads)
 
     @T.prim_func
     def moe_choose(
@@ -172,7 +196,7 @@ def choose(D: Dialect, *, n_experts: int, top_k: int, block_t: int, threads: int
 
             follow(D)
             choose_experts(D, logits, chunk, probs, own, best, taken, tokens, n_experts, top_k)
-            _number(D, taken)
+            _number(D, taken, parts)
             for j in D.parallel(n_experts):
                 counts[chunk, j] = taken[block_t - 1, j]
             for i, k in D.parallel(block_t, top_k):

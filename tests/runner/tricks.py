@@ -34,7 +34,7 @@ class Trick:
 
     body: str
     words: str
-    """In the reason."""
+    """In the reason; alternatives, where it is a matter of time, are parted by ` | `."""
     before: str = ""
     """Module-level code."""
     timed: bool = False
@@ -140,7 +140,10 @@ TRICKS = {
         status=Status.INPUT_MUTATED,
     ),
     "work on a stream that does not wait": Trick(
-        "with torch.cuda.stream(SIDE): work()", "wrote nothing", before=_STREAM, gpu=True
+        "with torch.cuda.stream(SIDE): work()",
+        "wrote nothing | changed after the call had returned",
+        before=_STREAM,
+        gpu=True,
     ),
     "work on a stream not waited for": Trick(
         "SIDE.wait_stream(torch.cuda.current_stream())\n"
