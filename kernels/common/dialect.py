@@ -251,22 +251,9 @@ class Dialect:
         return T.serial(extent) if self.is_cpu else T.Pipelined(extent, num_stages=num_stages)
 
     @property
-    def splits_warps(self) -> bool:
-        """Whether TileLang splits pipelined loops into producer and consumer warps (TMA)."""
+    def overlaps_launches(self) -> bool:
+        """Whether a launch may be told to start before the previous one has ended."""
         return self.target.kind == "cuda" and self.target.arch.startswith("sm_90")
-
-    def branch(self, condition: Any) -> Any:
-        """The condition of an `if` around a pipelined loop that `steps` also gets.
-
-        Where warps are split such a branch does not lower ("variable used before definition"), so
-        there is no branch and the loop runs no step instead. Where copies are asynchronous per
-        thread it is the loop of unknown length that does not lower, so there the branch stays.
-        """
-        return True if self.splits_warps else condition
-
-    def steps(self, condition: Any, count: int) -> Any:
-        """Steps of a pipelined loop inside `if D.branch(condition)`: `count`, or 0."""
-        return T.if_then_else(condition, count, 0) if self.splits_warps else count
 
     def gemm(
         self,
@@ -408,11 +395,27 @@ def _skip(*tensors: Any) -> None:
     """Stands for a compiled program where none may run."""
 
 
+BY_ROLE = {"tl.disable_warp_specialized": True}
+"""Pass configuration of programs that write the roles of their warps out."""
+BY_ALL = {**BY_ROLE, "tl.disable_tma_lower": True}
+"""Of all others: every thread copies its share and multiplies.
+
+Where it may, TileLang 0.1.15 splits off producer warps for Hopper. Of the four one loads, and
+nothing holds it back while another one waits for the same barrier: a warp that is late by a whole
+round of the barrier waits for a phase that never ends. Seen as a hang on an H100, in three of four
+series of 200 launches. In roles that are written out all threads arrive.
+"""
+
+
 def program(
-    *, writes: tuple[str, ...], pass_configs: dict[str, Any] | None = None
+    *, writes: tuple[str, ...], pass_configs: dict[str, Any] = BY_ALL
 ) -> Callable[[Callable[..., Any]], Program]:
-    """Decorator: make a builder `(D, *, static...) -> prim_func` a `Program`."""
-    return lambda builder: Program(builder, writes, pass_configs or {})
+    """Decorator: make a builder `(D, *, static...) -> prim_func` a `Program`.
+
+    pass_configs: TileLang's, `BY_ALL` or `BY_ROLE` and what else the program wants.
+    """
+    assert pass_configs.items() >= BY_ROLE.items(), "TileLang must not split warps: see BY_ALL"
+    return lambda builder: Program(builder, writes, pass_configs)
 
 
 def _launch_on_cpu(kernel: Any, written: tuple[int, ...], *args: Any) -> None:

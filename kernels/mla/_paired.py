@@ -12,13 +12,13 @@ from typing import Any
 
 import tilelang.language as T
 
-from ..common.dialect import program
+from ..common.dialect import BY_ROLE, program
 from ._combine import LOG2E, LOWEST, ROOM, merge_parts
 from ._decode import share
 
 PASSES = {
+    **BY_ROLE,
     "tl.disable_data_race_check": True,
-    "tl.disable_warp_specialized": True,  # it is written out
     "tl.enable_fast_math": True,
     "tl.enable_aggressive_shared_memory_merge": True,  # the outputs take the tiles' place
 }

@@ -15,6 +15,8 @@ class Plan(NamedTuple):
     launch: Any
     part: tuple[int, ...] | None
     """Shape of the splits' scratch; None without splits."""
+    alone: Any = None
+    """The same in one launch and without scratch; None where that is not faster."""
     template: torch.Tensor | None = None
     """One element, seen as a tensor of that shape."""
 

@@ -10,17 +10,18 @@ from typing import Any
 
 import tilelang.language as T
 
-from ..common.dialect import program
+from ..common.dialect import BY_ROLE, program
 from ._combine import LOG2E, LOWEST, ROOM, merge_parts
 from ._decode import share
 
 PASSES = {
+    **BY_ROLE,
     "tl.disable_data_race_check": True,
-    "tl.disable_warp_specialized": True,  # it is written out
     "tl.enable_fast_math": True,  # less code: a single tile's time is fetching instructions
     "tl.enable_aggressive_shared_memory_merge": True,  # `sent` takes the tiles' place
 }
 BLOCK_N = 64
+PIECES = 4  # of a tile's columns
 CONSUMERS, LOADERS = 128, 32
 THREADS = CONSUMERS + LOADERS
 BARRIER = 7  # named barrier of the consumers
@@ -40,7 +41,7 @@ class Tile:
     k_pe: Any  # [stages, BLOCK_N, pe_dim]
     p: Any  # [BLOCK_N, block_h]: the weights, rounded for the second product
     warp_top: Any  # [4, block_h], fp32: the largest scores among each warp's keys
-    full: Any  # [stages] barriers: a tile has come
+    full: Any  # [stages * PIECES] barriers: columns of a tile have come
     free: Any  # [stages] barriers: a tile is done with
 
 
@@ -52,23 +53,51 @@ def working_set(block_h, dim, pe_dim, dtype, stages):
     k_pe = T.alloc_shared((stages, BLOCK_N, pe_dim), dtype)
     p = T.alloc_shared((BLOCK_N, block_h), dtype)
     warp_top = T.alloc_shared((4, block_h), "float32")
-    full = T.alloc_barrier([LOADERS] * stages)
+    full = T.alloc_barrier([LOADERS] * (stages * PIECES))
     free = T.alloc_barrier([CONSUMERS // 32] * stages)  # one lane of each warp
     return Tile(block_h, stages, dim, pe_dim, q, q_pe, kv, k_pe, p, warp_top, full, free)
+
+
+def in_pieces(macro, *arguments):
+    """Call a macro for every piece of a tile. (A loop within it would be one of the program.)"""
+    for piece in range(PIECES):
+        macro(*arguments, piece)
+
+
+def columns(t, piece):
+    return piece * t.dim // PIECES, (piece + 1) * t.dim // PIECES
+
+
+@T.macro
+def load_tile(t, Kv, KPe, pe_column, slab, row, i):
+    """Load a tile in pieces of its columns, so that the scores start with the first to come."""
+    s = i % t.stages
+    T.barrier_wait(t.free[s], ((i // t.stages) & 1) ^ 1)
+    in_pieces(load_piece, t, Kv, KPe, pe_column, slab, row, s)
+
+
+@T.macro
+def load_piece(t, Kv, KPe, pe_column, slab, row, s, piece):
+    c0, c1 = columns(t, piece)
+    T.tma_copy(
+        Kv[slab, row : row + BLOCK_N, 0, c0:c1],
+        t.kv[s, :, c0:c1],
+        barrier=t.full[s * PIECES + piece],
+    )
+    if piece == PIECES - 1:
+        T.tma_copy(
+            KPe[slab, row : row + BLOCK_N, 0, pe_column : pe_column + t.pe_dim],
+            t.k_pe[s, :, :],
+            barrier=t.full[s * PIECES + piece],
+        )
+    T.barrier_arrive(t.full[s * PIECES + piece])
 
 
 @T.macro
 def load_dense(t, Kv, KPe, b, split, splits, count):
     """Load the tiles split, split + splits, ...; keys past the last come as zeros."""
     for i in T.serial(count):
-        key0 = (split + i * splits) * BLOCK_N
-        s = i % t.stages
-        T.barrier_wait(t.free[s], ((i // t.stages) & 1) ^ 1)
-        T.tma_copy(Kv[b, key0 : key0 + BLOCK_N, 0, 0 : t.dim], t.kv[s, :, :], barrier=t.full[s])
-        T.tma_copy(
-            KPe[b, key0 : key0 + BLOCK_N, 0, 0 : t.pe_dim], t.k_pe[s, :, :], barrier=t.full[s]
-        )
-        T.barrier_arrive(t.full[s])
+        load_tile(t, Kv, KPe, 0, b, (split + i * splits) * BLOCK_N, i)
 
 
 @T.macro
@@ -79,21 +108,17 @@ def load_paged(t, Cache, BlockTable, page, b, split, splits, count):
         number[1] = BlockTable[b, split * BLOCK_N // page]
     for i in T.serial(count):
         key0 = (split + i * splits) * BLOCK_N
-        row = key0 % page
-        s = i % t.stages
         number[0] = number[1]
         if i + 1 < count:
             number[1] = BlockTable[b, (key0 + splits * BLOCK_N) // page]
-        T.barrier_wait(t.free[s], ((i // t.stages) & 1) ^ 1)
-        T.tma_copy(
-            Cache[number[0], row : row + BLOCK_N, 0, 0 : t.dim], t.kv[s, :, :], barrier=t.full[s]
-        )
-        T.tma_copy(
-            Cache[number[0], row : row + BLOCK_N, 0, t.dim : t.dim + t.pe_dim],
-            t.k_pe[s, :, :],
-            barrier=t.full[s],
-        )
-        T.barrier_arrive(t.full[s])
+        load_tile(t, Cache, Cache, t.dim, number[0], key0 % page, i)
+
+
+@T.macro
+def score_piece(t, scores, s, phase, piece):
+    c0, c1 = columns(t, piece)
+    T.barrier_wait(t.full[s * PIECES + piece], phase)
+    T.wgmma_gemm(t.kv[s, :, c0:c1], t.q[:, c0:c1], scores, transpose_B=True, clear_accum=piece == 0)
 
 
 @T.macro
@@ -133,8 +158,7 @@ def attend(
     for i in T.serial(count):
         s = i % t.stages
         key0 = (split + i * splits) * BLOCK_N
-        T.barrier_wait(t.full[s], (i // t.stages) & 1)
-        T.wgmma_gemm(t.kv[s, :, :], t.q, scores, transpose_B=True, clear_accum=True)
+        in_pieces(score_piece, t, scores, s, (i // t.stages) & 1)
         T.wgmma_gemm(t.k_pe[s, :, :], t.q_pe, scores, transpose_B=True)
         T.wait_wgmma(0)
         if key0 + BLOCK_N > length - hidden:

@@ -1,13 +1,16 @@
 """Hopper's own schedules; where they do not fit, `portable.py` serves the call. See DESIGN.md.
 
-Up to 32 rows a sequence, decoding waits for memory, or at small batch for latency: `_turned.py`.
+Up to 32 rows a sequence, decoding waits for memory, or at small batch for latency: `_turned.py`,
+and `_clustered.py` where two launches take the host longer than they take the device.
 More rows keep the tensor cores busy: `_paired.py`.
 """
 
 import math
 
+import torch
+
 from ..common import dialect, schedule
-from . import _paired, _turned, portable
+from . import _clustered, _paired, _turned, portable
 from ._combine import ROOM, choose_splits
 from ._plan import Plan, finder
 from ._shapes import dtype_name, require_one_kv_head
@@ -17,6 +20,7 @@ DIM, PE_DIM = 512, 64  # two tiles and the queries of these sizes fill the share
 
 
 _plans = dialect.memo()
+_loaded = set()  # programs that only captures launch, once they have run
 
 
 def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
@@ -34,9 +38,21 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
             return
         sizes = {"dim": DIM, "pe_dim": PE_DIM, "dtype": dtype_name(q)}
         plan = _plan("dense", sizes, q.shape[0], q.shape[1], kv.shape[1]).on(q.device)
+        if plan.alone is not None and plan.launch not in _loaded and not _capturing(q):
+            # A capture may come later, and must not be what loads this program.
+            plan.launch(q, q_pe, kv, k_pe, *plan.scratch(), out, softmax_scale)
+            _loaded.add(plan.launch)
         dialect.remember(_plans, key, plan)
     schedule.note(plan.used)
-    plan.launch(q, q_pe, kv, k_pe, *plan.scratch(), out, softmax_scale)
+    # Two launches take the host longer than the device, unless a graph replays them.
+    if plan.alone is None or _capturing(q):
+        plan.launch(q, q_pe, kv, k_pe, *plan.scratch(), out, softmax_scale)
+    else:
+        plan.alone(q, q_pe, kv, k_pe, out, softmax_scale)
+
+
+def _capturing(q):
+    return q.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, causal):
@@ -101,4 +117,9 @@ def _plan(contract, sizes, batch, rows, keys):
         return Plan(used, getattr(module, f"{contract}_whole").get(**sizes), None)
     combine = find("combine", splits=splits)
     launch = getattr(module, f"{contract}_parts").get(**sizes, **tiling, **combine)
-    return Plan(used, launch, (batch, splits, blocks, block_h * (DIM + ROOM)))
+    alone = None
+    if contract == "dense" and rows <= _clustered.BLOCK_H:
+        clustered = find("clustered", batch=batch, tiles=tiles)
+        if clustered:
+            alone = _clustered.dense.get(**sizes, **clustered)
+    return Plan(used, launch, (batch, splits, blocks, block_h * (DIM + ROOM)), alone)

@@ -105,8 +105,8 @@ def gate_up(
             if gather:
                 for i in D.parallel(block_m):
                     source[i] = T.if_then_else(i < valid, source_row[slot + i], 0)
-            if D.branch(valid > 0):
-                for k in D.pipelined(D.steps(valid > 0, steps), num_stages=stages):
+            if valid > 0:
+                for k in D.pipelined(steps, num_stages=stages):
                     at = k * block_k
                     if gather:
                         for i, j in D.parallel(block_m, block_k):
@@ -187,8 +187,8 @@ def down(
             start = T.if_then_else(compact != 0, pair, slot)
 
             T.clear(acc)
-            if D.branch(valid > 0):
-                for k in D.pipelined(D.steps(valid > 0, steps), num_stages=stages):
+            if valid > 0:
+                for k in D.pipelined(steps, num_stages=stages):
                     at = k * block_k
                     T.copy(hidden[slot : slot + block_m, at : at + block_k], hidden_tile)
                     T.copy(weight[e, col : col + block_n, at : at + block_k], weight_tile)

@@ -9,8 +9,10 @@ All waiting is written out, so TileLang must neither split warps nor add barrier
 
 import tilelang.language as T
 
+from ..common.dialect import BY_ROLE
+
 MANUAL = {
-    "tl.disable_warp_specialized": True,
+    **BY_ROLE,
     "tl.disable_thread_storage_sync": True,
     "tl.disable_shared_memory_reuse": True,
     "tl.enable_fast_math": True,  # exp2 and division in the activation: an ulp or two in fp32
@@ -28,7 +30,7 @@ def follow(D):
 
     Its blocks move in as multiprocessors fall free, and wait here until what they read is there.
     """
-    if D.splits_warps:
+    if D.overlaps_launches:
         T.pdl_sync()
         T.pdl_trigger()
 

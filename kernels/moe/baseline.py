@@ -10,12 +10,8 @@ from . import _dispatch, _rows
 BLOCK_TOKEN = 128  # rows of a tile: a block of group_idx_for_bx
 LOG2E = 1.4426950408889634
 
-# TileLang would give the loads to a producer warp, also that of the A fragment, which the other
-# warps then never see. The sample's schedule has no such split.
-PLAIN = {"tl.disable_warp_specialized": True}
 
-
-@program(writes=("up_logits",), pass_configs=PLAIN)
+@program(writes=("up_logits",))
 def gate_up(
     D: Dialect, *, d_hidden: int, d_expert: int, dtype: str, block_n: int, block_k: int,
     threads: int, stages: int,
@@ -68,7 +64,7 @@ def gate_up(
     return moe_sample_gate_up
 
 
-@program(writes=("out",), pass_configs=PLAIN)
+@program(writes=("out",))
 def down(
     D: Dialect, *, d_hidden: int, d_expert: int, dtype: str, weighted: bool, block_n: int,
     block_k: int, threads: int, stages: int,

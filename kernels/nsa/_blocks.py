@@ -13,17 +13,12 @@ NO_BLOCK = -1.0  # below every importance: the candidate is used up or does not 
 SCRATCH_BYTES = 64 << 20  # for importances; queries go through in chunks that fit
 
 
-# Producer warps of TileLang 0.1.15 would run ahead into the next key tile and overwrite k_s, which
-# is filled outside the pipelined loop, while the others still multiply by it.
-ONE_ROLE = {**FAST_MATH, "tl.disable_warp_specialized": True}
-
-
 def power_of_two(value):
     """The smallest one that is at least `value`."""
     return 1 << (value - 1).bit_length()
 
 
-@program(writes=("Importance",), pass_configs=ONE_ROLE)
+@program(writes=("Importance",), pass_configs=FAST_MATH)
 def importances(D, *, dtype, group, dim, kernel, stride, block, block_m, block_n, threads, stages):
     """Importance of each block for the queries [t0, t0 + C) and each KV head.
 
@@ -180,12 +175,14 @@ def choose(
     further sizes.
     """
     B, N, H, top_k = chosen.shape
+    use = dict(use)
+    most = use.pop("chunk", N)
     importances_of = program.get(block=block, **static, **use)
     best_of = best.get(block=block, top_k=top_k, **use_best)
     blocks = -(-N // block)
     fitting = SCRATCH_BYTES // (4 * B * H * blocks)
     rows = use.get("block_m", 128)
-    chunk = min(N, max(fitting // rows, 1) * rows)
+    chunk = min(N, max(fitting // rows, 1) * rows, most)
     importance = torch.empty((B, chunk, H, blocks), dtype=torch.float32, device=q.device)
     for first in range(0, N, chunk):
         importances_of(q, mean_k, lse, importance, scale, first)

@@ -66,7 +66,6 @@ def _build(
     """
     half = D.dtype(dtype)
     sliding = window > 0
-    tma = D.target.arch == "sm_90a"
     B, N, H, HQ, W = (
         T.dynamic(name) for name in ("batch", "seqlen", "kv_heads", "q_heads", "windows")
     )
@@ -94,7 +93,7 @@ def _build(
             _tile.clear(state)
             for step in D.pipelined(T.ceildiv(end, block_n) - begin, stages):
                 n0 = (begin + step) * block_n
-                _tile.load(K, V, k_s, v_s, b, n0, h // group, tma)
+                _tile.load(K, V, k_s, v_s, b, n0, h // group)
                 T.clear(scores)
                 D.gemm(q_s, k_s, scores, transpose_B=True, policy=T.GemmWarpPolicy.FullRow)
                 cut = n0 + block_n > seen(t0, kernel, stride)  # some query does not see all

@@ -4,13 +4,14 @@ import tilelang.language as T
 
 from ..common.dialect import program
 from ._dense import seen
-from ._walk import BOTH, FULL, KEYS, MANUAL, ROWS, TURN, release
+from ._walk import BOTH, FULL, KEYS, MANUAL, TURN, release
 
-HALF = ROWS // 2  # queries of a consumer warpgroup
+ROWS = 128  # queries of a tile
+HALF = ROWS // 2  # of a consumer warpgroup
 
 
 @program(writes=("Importance",), pass_configs=MANUAL)
-def importances(D, *, dtype, group, dim, kernel, stride, block, stages):
+def importances(D, *, dtype, group, dim, kernel, stride, block, stages, splits):
     """See `_blocks.importances`: the same arguments and results.
 
     A CTA keeps a tile of compressed keys while the heads of its group pass over it, one Q tile
@@ -19,11 +20,16 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages):
     half = D.dtype(dtype)
     ratio = block // stride  # windows that start in a block
     halo = kernel // stride - 1  # windows before them that reach into it
-    tile_blocks = KEYS // ratio
+    # Windows that reach into a tile's first block belong to the tile as well, so tiles overlap and
+    # share nothing.
+    tile_blocks = (KEYS - halo) // ratio
     B, N, H, HQ, W, C, blocks = (
         T.dynamic(name)
         for name in ("batch", "seqlen", "kv_heads", "q_heads", "windows", "chunk", "blocks")
     )
+
+    def first_window(n, split):
+        return (n * splits + split) * tile_blocks * ratio - halo
 
     def block_sum(window_sum, i, x0):
         """Importance of the block whose first window, halo included, is column x0 of row i."""
@@ -43,26 +49,27 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages):
         scale: T.float32,
         first: T.int32,
     ):
-        with T.Kernel(T.ceildiv(C, ROWS), H, B, threads=384) as (reverse, h, b):
+        with T.Kernel(T.ceildiv(C, ROWS) * splits, H, B, threads=384) as (work, h, b):
             q_s = T.alloc_shared((stages, ROWS, dim), half)
             k_s = T.alloc_shared((2, KEYS, dim), half)
-            window_sum = T.alloc_shared((ROWS, halo + KEYS), "float32")
+            window_sum = T.alloc_shared((ROWS, KEYS + 1), "float32")
             lse_s = T.alloc_shared((group, ROWS), "float32")
             q_full = T.alloc_barrier([128] * (2 * stages))  # one for each warpgroup's half
             q_empty = T.alloc_barrier([4] * (2 * stages))
             k_full = T.alloc_barrier([128] * 2)
             k_empty = T.alloc_barrier([8] * 2)
 
-            c0 = (T.ceildiv(C, ROWS) - 1 - reverse) * ROWS
+            c0 = (T.ceildiv(C, ROWS) - 1 - work // splits) * ROWS
+            split = work % splits  # tiles of keys are dealt out in turn
             t0 = first + c0
             last_block = T.min(t0 + ROWS - 1, N - 1) // block
-            steps = T.ceildiv(last_block + 1, tile_blocks)
+            steps = T.truncdiv(T.ceildiv(last_block + 1, tile_blocks) - split + splits - 1, splits)
             with T.ws(0):
                 T.dec_max_nreg(40)
                 for n in T.serial(steps):
                     T.mbarrier_wait_parity(k_empty[n & 1], ((n >> 1) & 1) ^ 1)
                     T.tma_copy(
-                        MeanK[b, n * KEYS : n * KEYS + KEYS, h, :],
+                        MeanK[b, first_window(n, split) : first_window(n, split) + KEYS, h, :],
                         k_s[n & 1, :, :],
                         barrier=k_full[n & 1],
                     )
@@ -93,15 +100,13 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages):
                 which = T.get_thread_binding() // 128 - 1
                 for g, i in T.Parallel(group, ROWS):
                     lse_s[g, i] = T.if_then_else(t0 + i < N, Lse[b, h * group + g, t0 + i], 0)
-                if halo > 0:
-                    for i, x in T.Parallel(ROWS, halo):
-                        window_sum[i, KEYS + x] = 0
                 T.sync_threads(BOTH, 256)
                 if which == 1:
                     T.named_barrier_arrive(TURN, 256)
                 for n in T.serial(steps):
                     T.mbarrier_wait_parity(k_full[n & 1], (n >> 1) & 1)
                     T.fill(weight, 0)
+                    w0 = first_window(n, split)
                     for g in T.serial(group):
                         s = T.truncmod(n * group + g, stages)
                         for i in T.Parallel(ROWS):
@@ -117,9 +122,9 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages):
                         T.named_barrier_arrive(TURN + 1 - which, 256)
                         T.wait_wgmma(0)
                         release(q_empty, 2 * s + which)
-                        if (n + 1) * KEYS > seen(t0, kernel, stride):
+                        if w0 + KEYS > seen(t0, kernel, stride):
                             for i in T.Parallel(ROWS):
-                                limit[i] = seen(t0 + i, kernel, stride) - n * KEYS
+                                limit[i] = seen(t0 + i, kernel, stride) - w0
                             for i, j in T.Parallel(ROWS, KEYS):
                                 weight[i, j] += T.if_then_else(
                                     j < limit[i], T.exp2(scores[i, j] * scale - lse[i]), 0
@@ -128,19 +133,17 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages):
                             for i, j in T.Parallel(ROWS, KEYS):
                                 weight[i, j] += T.exp2(scores[i, j] * scale - lse[i])
                     release(k_empty, n & 1)
-                    # The last tile's last windows reach into this one's first block.
-                    T.sync_threads(BOTH, 256)
-                    if halo > 0:
-                        for i, x in T.Parallel(ROWS, halo):
-                            window_sum[i, x] = window_sum[i, KEYS + x]
-                        T.sync_threads(BOTH, 256)
+                    T.sync_threads(BOTH, 256)  # nobody reads the last tile's sums any longer
                     for i, j in T.Parallel(ROWS, KEYS):
-                        window_sum[i, halo + j] = weight[i, j]
+                        window_sum[i, j] = weight[i, j]
                     T.sync_threads(BOTH, 256)
+                    if (halo > 0) & (n == 0) & (split == 0):
+                        for i, x in T.Parallel(ROWS, max(halo, 1)):
+                            window_sum[i, x] = 0  # before the first window
+                        T.sync_threads(BOTH, 256)
+                    y0 = (n * splits + split) * tile_blocks
                     for i, y in T.Parallel(ROWS, tile_blocks):
-                        if (c0 + i < C) & (n * tile_blocks + y < blocks):
-                            Importance[b, c0 + i, h, n * tile_blocks + y] = block_sum(
-                                window_sum, i, y * ratio
-                            )
+                        if (c0 + i < C) & (y0 + y < blocks):
+                            Importance[b, c0 + i, h, y0 + y] = block_sum(window_sum, i, y * ratio)
 
     return block_importances

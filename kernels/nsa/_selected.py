@@ -180,7 +180,7 @@ def _build(
     return selected
 
 
-@program(writes=("Out",), pass_configs=_tile.PER_TOKEN)
+@program(writes=("Out",), pass_configs=_tile.FAST_MATH)
 def attend(D, **static):
     """Out = attention over the selected blocks, 0 where there are none.
 
@@ -189,7 +189,7 @@ def attend(D, **static):
     return _build(D, gated=False, **static)
 
 
-@program(writes=("Out",), pass_configs=_tile.PER_TOKEN)
+@program(writes=("Out",), pass_configs=_tile.FAST_MATH)
 def attend_gated(D, **static):
     """Out += gate * attention over the selected blocks.
 
@@ -198,7 +198,7 @@ def attend_gated(D, **static):
     return _build(D, gated=True, **static)
 
 
-@program(writes=("Out",), pass_configs=_tile.PER_TOKEN)
+@program(writes=("Out",), pass_configs=_tile.FAST_MATH)
 def attend_left(D, *, queries, **static):
     """`attend` for the tokens whose tile of `queries` a plan of _union.py leaves to it.
 
@@ -207,7 +207,7 @@ def attend_left(D, *, queries, **static):
     return _build(D, gated=False, queries=queries, **static)
 
 
-@program(writes=("Out",), pass_configs=_tile.PER_TOKEN)
+@program(writes=("Out",), pass_configs=_tile.FAST_MATH)
 def attend_left_gated(D, *, queries, **static):
     """`attend_gated` for the tokens whose tile of `queries` a plan of _union.py leaves to it.
 

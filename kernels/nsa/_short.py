@@ -13,7 +13,7 @@ from . import _tile
 HEADS = 16  # of a group: the rows that a tensor core takes, and so a warp
 
 
-@program(writes=("Out",), pass_configs={**_tile.PER_TOKEN, "tl.disable_wgmma": True})
+@program(writes=("Out",), pass_configs={**_tile.FAST_MATH, "tl.disable_wgmma": True})
 def attend(D, *, dtype, dim, block, count, causal, tokens):
     """Out[b, t, g] = softmax(scale * q k^T) v over the blocks of (b, t, head g's group).
 

@@ -11,16 +11,10 @@ from typing import Any
 
 import tilelang.language as T
 
-# exp2 and / as single instructions: their 2 ulp are far below the rounding to half precision.
-FAST_MATH = {"tl.enable_fast_math": True}
+from ..common.dialect import BY_ALL
 
-# For programs with one CTA a token cp.async fills the tiles: TMA would add the encoding of its
-# descriptors to launches that often last 3 us, and a token's few tiles do not repay a producer.
-PER_TOKEN = {
-    **FAST_MATH,
-    "tl.disable_tma_lower": True,
-    "tl.disable_warp_specialized": True,
-}
+# exp2 and / as single instructions: their 2 ulp are far below the rounding to half precision.
+FAST_MATH = {**BY_ALL, "tl.enable_fast_math": True}
 
 LOG2E = 1.4426950408889634
 FLOOR = -1e30  # below every score that finite half-precision q and k can produce
@@ -119,29 +113,23 @@ def log_sum(state, i, scale=1.0):
 def whole_passes(D, rows, dim, threads):
     """`rows` rounded up so that all threads have equal shares when they load [rows, dim].
 
-    Only then are the loads 16 bytes wide. Where a producer warp group is added, it takes part.
+    Only then are the loads 16 bytes wide.
     """
     if D.is_cpu:
         return rows
-    if D.splits_warps:
-        threads += 128
     share = threads * 8 // math.gcd(threads * 8, dim)  # rows
     return -(-rows // share) * share
 
 
 @T.macro
-def load(K, V, k_s, v_s, b, k0, h, tma):
+def load(K, V, k_s, v_s, b, k0, h):
     """Keys and values from row k0 on into k_s, v_s [N, D]; rows past the last become 0.
 
-    K, V: [B, T, H, D]; tma: whether the program's copies may use TMA.
+    K, V: [B, T, H, D].
     """
     keys = k_s.shape[0]
-    if tma:
+    # The loop makes both one group of asynchronous copies. As two groups, TileLang 0.1.15 fails
+    # to lower the drain of a pipeline whose length is dynamic.
+    for _ in T.serial(1):
         T.copy(K[b, k0 : k0 + keys, h, :], k_s)
         T.copy(V[b, k0 : k0 + keys, h, :], v_s)
-    else:
-        # The loop makes both one group of asynchronous copies. As two groups, TileLang 0.1.15
-        # fails to lower the drain of a pipeline whose length is dynamic.
-        for _ in T.serial(1):
-            T.copy(K[b, k0 : k0 + keys, h, :], k_s)
-            T.copy(V[b, k0 : k0 + keys, h, :], v_s)

@@ -2,7 +2,7 @@
 
 Neighbours mostly select the same blocks, so a tile that walks each block of the union once reads
 K and V once for all its queries, and fills the rows of a wide matrix product (_walk.py). A tile
-whose queries share too little is left to _selected.py, token by token: the plan says which.
+whose queries share too little is left to _apart.py: the plan says which.
 """
 
 import tilelang.language as T
@@ -10,26 +10,31 @@ import tilelang.language as T
 from ..common.dialect import program
 
 COMPLETE, TOTAL = 0, 1  # columns of Size
-LEFT = -8  # TOTAL of a tile that is left to the per-token program
+LEFT = -8  # TOTAL of a tile that is left to _apart.py
 
 
-@program(writes=("Ids", "Masks", "Size"))
+@program(writes=("Ids", "Masks", "Size", "Works", "Count"))
 def plan(D, *, block, count, causal, queries, most):
     """The union of the blocks that each tile of `queries` neighbours selects.
 
     (Blocks [B, N, H, count] int32, Ids, Masks [B, H, tiles, queries * count] int32, Size
-    [B, H, tiles, 2] int32). Ids holds the first key of each block; bit i of a mask says that query
-    i of the tile selected it. Blocks that every query selected and sees to the end come first;
-    Size holds their number and that of all. The latter is LEFT for tiles left to the per-token
-    program: those with more than `most` blocks, or with a query that names a block twice. An odd
-    number of blocks is followed by one past every key, which completes a pair.
+    [B, H, tiles, 2] int32, Works [tiles of all, 4] int32, Count [2] int32). Ids holds the first
+    key of each block; bit i of a mask says that query i of the tile selected it. Blocks that every
+    query selected and sees to the end come first; Size holds their number and that of all. The
+    latter is LEFT for tiles left to _apart.py: those with more than `most` blocks, or with a query
+    that names a block twice. An odd number of blocks is followed by one past every key, which
+    completes a pair. Count[0] is raised by one for each tile that is not left, and a row of Works
+    tells its tile, KV head, batch and number of blocks: in an order that depends on timing, which
+    nothing else does.
     """
     entries = queries * count
     shift = 10  # three sums in one integer: complete, other, and repeated entries
     low = (1 << shift) - 1
     assert entries <= low
     threads = max(32, 1 << (entries - 1).bit_length())
-    B, N, H, tiles = (T.dynamic(name) for name in ("batch", "seqlen", "kv_heads", "tiles"))
+    B, N, H, tiles, works = (
+        T.dynamic(name) for name in ("batch", "seqlen", "kv_heads", "tiles", "works")
+    )
 
     @T.prim_func
     def union_plan(
@@ -37,6 +42,8 @@ def plan(D, *, block, count, causal, queries, most):
         Ids: T.Tensor((B, H, tiles, entries), "int32"),
         Masks: T.Tensor((B, H, tiles, entries), "int32"),
         Size: T.Tensor((B, H, tiles, 2), "int32"),
+        Works: T.Tensor((works, 4), "int32"),
+        Count: T.Tensor((2,), "int32"),
     ):
         with D.kernel(tiles, H, B, threads=threads) as (tile, h, b):
             chosen = D.alloc_shared((entries,), "int32")
@@ -45,6 +52,7 @@ def plan(D, *, block, count, causal, queries, most):
             mask = D.alloc_fragment((entries,), "int32")
             times = D.alloc_fragment((entries,), "int32")
             code = D.alloc_fragment((entries,), "int32")
+            slot = T.alloc_var("int32")
 
             t0 = tile * queries
             for e in D.parallel(entries):
@@ -100,5 +108,14 @@ def plan(D, *, block, count, causal, queries, most):
                 Size[b, h, tile, e] = T.if_then_else(
                     e == 0, complete, T.if_then_else(good, total, LEFT)
                 )
+            if T.get_thread_binding() == 0:
+                end = sums[entries - 1]
+                total = (end & low) + ((end >> shift) & low)
+                if (end < (1 << 2 * shift)) & (total <= most):
+                    slot = T.atomic_add(Count[0], 1, return_prev=True)
+                    Works[slot, 0] = tile
+                    Works[slot, 1] = h
+                    Works[slot, 2] = b
+                    Works[slot, 3] = total
 
     return union_plan

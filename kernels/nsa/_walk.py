@@ -1,14 +1,14 @@
 """Hopper: attention of neighbouring queries that walk key blocks together.
 
-A persistent CTA takes tile after tile: `queries` neighbours with the heads of one group are 128
-rows, 64 for each of two consumer warpgroups; a third warpgroup fetches 128 keys a step by TMA,
-ahead of both and across the borders of tiles. A tile walks up to two lists of steps:
+A persistent CTA takes tile after tile: `queries` neighbours with the heads of one group are 64 rows
+for each of two or three consumer warpgroups; one more fetches 128 keys a step by TMA, ahead of
+them and across the borders of tiles. A tile walks up to two lists of steps:
 
 * `union`: the blocks that its queries selected, two a step (`_union.plan`);
 * `prefix`: the compressed keys up to the queries; `window`: the keys of the sliding window.
 
 Where not every query of the tile sees all keys of a step, each row has a range that it sees.
-While one warpgroup's products run, the other makes weights: they take turns, and each makes a
+While one warpgroup's products run, the others make weights: they take turns, and each makes a
 step's weights while those of the step before multiply V.
 
 All waiting is written out here, so TileLang must neither split warps nor add barriers.
@@ -19,28 +19,27 @@ from typing import Any
 
 import tilelang.language as T
 
-from ..common.dialect import program
+from ..common.dialect import BY_ROLE, program
 from . import _tile
 from ._dense import seen
 
-ROWS = 128  # of a tile
 KEYS = 128  # of a step
 FULL = T.GemmWarpPolicy.FullRow
 MANUAL = {
-    "tl.disable_warp_specialized": True,
+    **BY_ROLE,
     "tl.disable_thread_storage_sync": True,
     "tl.disable_shared_memory_reuse": True,
     "tl.disable_safe_memory_legalize": True,
     "tl.enable_fast_math": True,
 }
-BOTH, TURN = 1, 3  # named barriers; TURN and TURN + 1: a warpgroup's turn to issue products
+BOTH, TURN = 1, 3  # named barriers; TURN + i: warpgroup i's turn to issue products
 
 
 @dataclass
 class Ring:
     """What the producer fetches into shared memory, and who waits for it."""
 
-    q: Any  # [ROWS, D], of one tile
+    q: Any  # [rows, D], of one tile
     k: Any  # [stages, KEYS, D]
     v: Any
     q_full: Any
@@ -55,15 +54,15 @@ class Ring:
 class Rows:
     """What the consumers hold of a tile's rows: fragments."""
 
-    scores: Any  # [ROWS, KEYS]
-    p: Any  # [ROWS, KEYS]: the weights, rounded for the second product
-    acc: Any  # [ROWS, D]
-    row_max: Any  # [ROWS], of raw scores
+    scores: Any  # [rows, KEYS]
+    p: Any  # [rows, KEYS]: the weights, rounded for the second product
+    acc: Any  # [rows, D]
+    row_max: Any  # [rows], of raw scores
     new_max: Any
     factor: Any
     row_sum: Any
     tile_sum: Any
-    low: Any  # [ROWS]: keys of the step that a row sees
+    low: Any  # [rows]: keys of the step that a row sees
     high: Any
 
 
@@ -75,21 +74,26 @@ def release(empty, s):
 
 
 def _build(
-    D, *, lists, adds, dtype, group, dim, stages, block=KEYS, entries=1, causal=True, window=0,
-    kernel=1, stride=1,
+    D, *, lists, adds, dtype, group, dim, stages, consumers, block=KEYS, entries=1, causal=True,
+    window=0, kernel=1, stride=1,
 ):  # fmt: skip
     half = D.dtype(dtype)
-    queries = ROWS // group
+    height = 64 * consumers  # rows of a tile
+    queries = height // group
+    everyone = 128 * consumers
+    producer_regs, consumer_regs = (40, 232) if consumers == 2 else (24, 160)
     pair = KEYS // block  # blocks of a step
     sms = D.target.sms
     last = stages - 1  # stages is a power of two
     shift = last.bit_length()
     gated = lists == ("prefix", "window") or adds
-    B, N, H, HQ, W, planned = (
-        T.dynamic(name) for name in ("batch", "seqlen", "kv_heads", "q_heads", "windows", "tiles")
+    B, N, H, HQ, W, planned, listed = (
+        T.dynamic(name)
+        for name in ("batch", "seqlen", "kv_heads", "q_heads", "windows", "tiles", "works")
     )
-    tiles = planned if lists == ("union",) else T.ceildiv(N, queries)
-    works = tiles * H * B
+    planned_walk = lists == ("union",)
+    tiles = planned if planned_walk else T.ceildiv(N, queries)
+    works = listed if planned_walk else tiles * H * B
 
     @T.macro
     def advance(at):
@@ -187,23 +191,29 @@ def _build(
             fetch(name, V, ring.v, ring.v_full, b, h, s, k0, k1)
 
     @T.macro
+    def hide(rows, j0: int, count):
+        """Of a block's scores, from column j0 on, only the first `count` stay."""
+        if count < block:
+            for i, j in T.Parallel(height, block):
+                rows.scores[i, j0 + j] = T.if_then_else(
+                    j < count, rows.scores[i, j0 + j], -T.infinity("float32")
+                )
+
+    @T.macro
     def mask(name: str, rows, tile, k0, k1, bits0, bits1):
         """Scores of keys that a row does not see become -inf."""
         if name == "union":
-            for i in T.Parallel(ROWS):
-                end = reach(name, tile * queries + i // group)
-                rows.low[i] = T.if_then_else(((bits0 >> (i // group)) & 1) > 0, end - k0, 0)
-                rows.high[i] = T.if_then_else(((bits1 >> (i // group)) & 1) > 0, end - k1, 0)
-            for i, j in T.Parallel(ROWS, KEYS):
-                visible = j % block < T.if_then_else(j < block, rows.low[i], rows.high[i])
-                rows.scores[i, j] = T.if_then_else(
-                    visible, rows.scores[i, j], -T.infinity("float32")
-                )
+            # A warp's 16 rows belong to one query: mostly it sees all keys of a block or none.
+            mine = (T.get_thread_binding() // 32 - 4) * 16 // group
+            end = reach(name, tile * queries + mine)
+            hide(rows, 0, T.if_then_else(((bits0 >> mine) & 1) > 0, end - k0, 0))
+            if pair == 2:
+                hide(rows, block, T.if_then_else(((bits1 >> mine) & 1) > 0, end - k1, 0))
         else:
-            for i in T.Parallel(ROWS):
+            for i in T.Parallel(height):
                 rows.low[i] = tile * queries + i // group + 1 - window - k0
                 rows.high[i] = reach(name, tile * queries + i // group) - k0
-            for i, j in T.Parallel(ROWS, KEYS):
+            for i, j in T.Parallel(height, KEYS):
                 visible = j < rows.high[i]
                 if name == "window":
                     visible = visible & (j >= rows.low[i])
@@ -216,12 +226,12 @@ def _build(
         """Scores become weights; `factor` is for the sums of the steps before."""
         T.copy(rows.row_max, rows.new_max)
         T.reduce_max(rows.scores, rows.new_max, dim=1, clear=False)
-        for i in T.Parallel(ROWS):
+        for i in T.Parallel(height):
             rows.factor[i] = T.exp2((rows.row_max[i] - rows.new_max[i]) * scale)
-        for i, j in T.Parallel(ROWS, KEYS):
+        for i, j in T.Parallel(height, KEYS):
             rows.scores[i, j] = T.exp2(rows.scores[i, j] * scale - rows.new_max[i] * scale)
         T.reduce_sum(rows.scores, rows.tile_sum, dim=1)
-        for i in T.Parallel(ROWS):
+        for i in T.Parallel(height):
             rows.row_sum[i] = rows.row_sum[i] * rows.factor[i] + rows.tile_sum[i]
         T.copy(rows.new_max, rows.row_max)
 
@@ -271,13 +281,13 @@ def _build(
                 )  # fmt: skip
                 T.mbarrier_wait_parity(ring.v_full[s1], ((count + n - 1) >> shift) & 1)
                 T.wgmma_gemm(rows.p, ring.v[s1, :, :], rows.acc, policy=FULL)
-                T.named_barrier_arrive(TURN + 1 - which, 256)
+                T.named_barrier_arrive(TURN + T.truncmod(which + 1, consumers), 256)
                 T.wait_wgmma(1)
                 release(ring.k_empty, s)
                 weights(name, rows, where, tile, n, h, b, Size, scale)
                 T.wait_wgmma(0)
                 release(ring.v_empty, s1)
-                for i, j in T.Parallel(ROWS, dim):
+                for i, j in T.Parallel(height, dim):
                     rows.acc[i, j] *= rows.factor[i]
                 T.copy(rows.scores, rows.p)
             if name != "prefix":
@@ -287,133 +297,113 @@ def _build(
             T.wgmma_gemm(rows.p, ring.v[s2, :, :], rows.acc, policy=FULL)
             T.wait_wgmma(0)
             release(ring.v_empty, s2)
+        elif name == "union":
+            release(ring.q_empty, 0)
 
     @T.macro
     def finish(rows, tile, h, b, Gate):
         """acc becomes the attention output, times the gate if there is one."""
-        for i in T.Parallel(ROWS):
+        for i in T.Parallel(height):
             rows.factor[i] = 1.0 / T.max(rows.row_sum[i], _tile.TINY)
         if gated:
-            for i in T.Parallel(ROWS):
+            for i in T.Parallel(height):
                 t = T.min(tile * queries + i // group, N - 1)
                 rows.factor[i] *= T.cast(Gate[b, t, h * group + i % group], "float32")
-        for i, j in T.Parallel(ROWS, dim):
+        for i, j in T.Parallel(height, dim):
             rows.acc[i, j] *= rows.factor[i]
 
     @T.macro
     def save(rows, out_s, tile, h, b, Out):
-        T.sync_threads(BOTH, 256)  # nobody reads out_s any longer
+        T.sync_threads(BOTH, everyone)  # nobody reads out_s any longer
         T.copy(rows.acc, out_s)
-        T.sync_threads(BOTH, 256)
-        for i, j in T.Parallel(ROWS, dim):
+        T.sync_threads(BOTH, everyone)
+        for i, j in T.Parallel(height, dim):
             if tile * queries + i // group < N:
                 Out[b, tile * queries + i // group, h * group + i % group, j] = out_s[i, j]
 
     @T.macro
     def allocate():
-        scores = T.alloc_fragment((ROWS, KEYS), "float32")
-        p = T.alloc_fragment((ROWS, KEYS), half)
-        acc = T.alloc_fragment((ROWS, dim), "float32")
-        row_max = T.alloc_fragment((ROWS,), "float32")
-        new_max = T.alloc_fragment((ROWS,), "float32")
-        factor = T.alloc_fragment((ROWS,), "float32")
-        row_sum = T.alloc_fragment((ROWS,), "float32")
-        tile_sum = T.alloc_fragment((ROWS,), "float32")
-        low = T.alloc_fragment((ROWS,), "int32")
-        high = T.alloc_fragment((ROWS,), "int32")
+        scores = T.alloc_fragment((height, KEYS), "float32")
+        p = T.alloc_fragment((height, KEYS), half)
+        acc = T.alloc_fragment((height, dim), "float32")
+        row_max = T.alloc_fragment((height,), "float32")
+        new_max = T.alloc_fragment((height,), "float32")
+        factor = T.alloc_fragment((height,), "float32")
+        row_sum = T.alloc_fragment((height,), "float32")
+        tile_sum = T.alloc_fragment((height,), "float32")
+        low = T.alloc_fragment((height,), "int32")
+        high = T.alloc_fragment((height,), "int32")
         return Rows(scores, p, acc, row_max, new_max, factor, row_sum, tile_sum, low, high)
 
     @T.macro
     def make_ring():
-        q = T.alloc_shared((ROWS, dim), half)
+        q = T.alloc_shared((height, dim), half)
         k = T.alloc_shared((stages, KEYS, dim), half)
         v = T.alloc_shared((stages, KEYS, dim), half)
         q_full = T.alloc_barrier([128])
         k_full = T.alloc_barrier([128] * stages)
         v_full = T.alloc_barrier([128] * stages)
-        q_empty = T.alloc_barrier([8])
-        k_empty = T.alloc_barrier([8] * stages)
-        v_empty = T.alloc_barrier([8] * stages)
+        q_empty = T.alloc_barrier([4 * consumers])
+        k_empty = T.alloc_barrier([4 * consumers] * stages)
+        v_empty = T.alloc_barrier([4 * consumers] * stages)
         return Ring(q, k, v, q_full, k_full, v_full, q_empty, k_empty, v_empty)
 
     @T.macro
-    def unions(Q, K, V, Ids, Masks, Size, Gate, Out, scale):
-        with T.Kernel(sms, threads=384) as cta:
+    def unions(Q, K, V, Ids, Masks, Size, Works, Count, Gate, Out, scale):
+        with T.Kernel(sms, threads=128 + everyone) as cta:
             ring = make_ring()
-            out_s = T.alloc_shared((ROWS, dim), half)
+            out_s = T.alloc_shared((height, dim), half)
             with T.ws(0):
-                T.dec_max_nreg(40)
+                T.dec_max_nreg(producer_regs)
                 count = T.alloc_var("int32", init=0)
-                number = T.alloc_var("int32", init=0)
                 tile = T.alloc_var("int32")
                 h = T.alloc_var("int32")
                 b = T.alloc_var("int32")
                 total = T.alloc_var("int32")
-                more = T.alloc_var("int32")
-                at = T.alloc_local((3,), "int32")
-                begin(at, cta)
-                more = steps("union", Size, at[2], at[1], tiles - 1 - at[0])
-                for _ in T.serial(T.truncdiv(works - cta + sms - 1, sms)):
-                    tile = tiles - 1 - at[0]
-                    h = at[1]
-                    b = at[2]
-                    total = more
-                    advance(at)
-                    if at[2] < B:
-                        more = steps("union", Size, at[2], at[1], tiles - 1 - at[0])
-                    if total > 0:
-                        fetch_q(ring, number, tile, h, b, Q)
-                        number = number + 1
-                        produce("union", ring, count, total, tile, h, b, K, V, Ids)
-                        count = count + total
-            with T.ws(1, 2):
-                T.inc_max_nreg(232)
+                for turn in T.serial(T.truncdiv(Count[0] - cta + sms - 1, sms)):
+                    tile = Works[turn * sms + cta, 0]
+                    h = Works[turn * sms + cta, 1]
+                    b = Works[turn * sms + cta, 2]
+                    total = (Works[turn * sms + cta, 3] + pair - 1) >> (pair.bit_length() - 1)
+                    fetch_q(ring, turn, tile, h, b, Q)
+                    produce("union", ring, count, total, tile, h, b, K, V, Ids)
+                    count = count + total
+            with T.ws(*range(1, 1 + consumers)):
+                T.inc_max_nreg(consumer_regs)
                 rows = allocate()
                 where = T.alloc_local((4,), "int32")
                 count = T.alloc_var("int32", init=0)
-                number = T.alloc_var("int32", init=0)
                 tile = T.alloc_var("int32")
                 h = T.alloc_var("int32")
                 b = T.alloc_var("int32")
                 total = T.alloc_var("int32")
-                more = T.alloc_var("int32")
-                if T.get_thread_binding() >= 256:
+                if T.get_thread_binding() >= everyone:
                     T.named_barrier_arrive(TURN, 256)
-                at = T.alloc_local((3,), "int32")
-                begin(at, cta)
-                more = steps("union", Size, at[2], at[1], tiles - 1 - at[0])
-                for _ in T.serial(T.truncdiv(works - cta + sms - 1, sms)):
-                    tile = tiles - 1 - at[0]
-                    h = at[1]
-                    b = at[2]
-                    total = more
-                    advance(at)
-                    if at[2] < B:
-                        more = steps("union", Size, at[2], at[1], tiles - 1 - at[0])
-                    if total > 0:
-                        T.mbarrier_wait_parity(ring.q_full[0], number & 1)
-                        number = number + 1
-                    if total >= 0:
-                        walk(
-                            "union", ring, rows, where, count, total, tile, h, b, Ids, Masks,
-                            Size, scale,
-                        )  # fmt: skip
-                        count = count + total
-                    if total >= 0:
-                        finish(rows, tile, h, b, Gate)
-                        if adds:
-                            for i, j in T.Parallel(ROWS, dim):
-                                t = T.min(tile * queries + i // group, N - 1)
-                                rows.acc[i, j] += Out[b, t, h * group + i % group, j]
-                        save(rows, out_s, tile, h, b, Out)
+                for turn in T.serial(T.truncdiv(Count[0] - cta + sms - 1, sms)):
+                    tile = Works[turn * sms + cta, 0]
+                    h = Works[turn * sms + cta, 1]
+                    b = Works[turn * sms + cta, 2]
+                    total = (Works[turn * sms + cta, 3] + pair - 1) >> (pair.bit_length() - 1)
+                    T.mbarrier_wait_parity(ring.q_full[0], turn & 1)
+                    walk(
+                        "union", ring, rows, where, count, total, tile, h, b, Ids, Masks, Size,
+                        scale,
+                    )  # fmt: skip
+                    count = count + total
+                    finish(rows, tile, h, b, Gate)
+                    if adds:
+                        for i, j in T.Parallel(height, dim):
+                            t = T.min(tile * queries + i // group, N - 1)
+                            rows.acc[i, j] += Out[b, t, h * group + i % group, j]
+                    save(rows, out_s, tile, h, b, Out)
 
     @T.macro
     def branches(Q, MeanK, MeanV, K, V, GCmp, GSwa, Out, Lse, scale):
-        with T.Kernel(sms, threads=384) as cta:
+        with T.Kernel(sms, threads=128 + everyone) as cta:
             ring = make_ring()
-            out_s = T.alloc_shared((ROWS, dim), half)
+            out_s = T.alloc_shared((height, dim), half)
             with T.ws(0):
-                T.dec_max_nreg(40)
+                T.dec_max_nreg(producer_regs)
                 count = T.alloc_var("int32", init=0)
                 tile = T.alloc_var("int32")
                 h = T.alloc_var("int32")
@@ -432,8 +422,8 @@ def _build(
                     total2 = steps("window", None, b, h, tile)
                     produce("window", ring, count, total2, tile, h, b, K, V, None)
                     count = count + total2
-            with T.ws(1, 2):
-                T.inc_max_nreg(232)
+            with T.ws(*range(1, 1 + consumers)):
+                T.inc_max_nreg(consumer_regs)
                 rows = allocate()
                 where = T.alloc_local((4,), "int32")
                 count = T.alloc_var("int32", init=0)
@@ -442,7 +432,7 @@ def _build(
                 b = T.alloc_var("int32")
                 at = T.alloc_local((3,), "int32")
                 begin(at, cta)
-                if T.get_thread_binding() >= 256:
+                if T.get_thread_binding() >= everyone:
                     T.named_barrier_arrive(TURN, 256)
                 for turn in T.serial(T.truncdiv(works - cta + sms - 1, sms)):
                     tile = tiles - 1 - at[0]
@@ -456,14 +446,14 @@ def _build(
                         scale,
                     )  # fmt: skip
                     count = count + total
-                    for i in T.Parallel(ROWS):
+                    for i in T.Parallel(height):
                         t = tile * queries + i // group
                         if t < N:
                             Lse[b, h * group + i % group, t] = rows.row_max[i] * scale + T.log2(
                                 T.max(rows.row_sum[i], _tile.TINY)
                             )
                     finish(rows, tile, h, b, GCmp)
-                    T.sync_threads(BOTH, 256)  # nobody reads out_s any longer
+                    T.sync_threads(BOTH, everyone)  # nobody reads out_s any longer
                     T.copy(rows.acc, out_s)
                     total2 = steps("window", None, b, h, tile)
                     walk(
@@ -472,8 +462,8 @@ def _build(
                     )  # fmt: skip
                     count = count + total2
                     finish(rows, tile, h, b, GSwa)
-                    T.sync_threads(BOTH, 256)
-                    for i, j in T.Parallel(ROWS, dim):
+                    T.sync_threads(BOTH, everyone)
+                    for i, j in T.Parallel(height, dim):
                         rows.acc[i, j] += out_s[i, j]
                     save(rows, out_s, tile, h, b, Out)
 
@@ -506,11 +496,13 @@ def _build(
             Ids: T.Tensor((B, H, tiles, entries), "int32"),
             Masks: T.Tensor((B, H, tiles, entries), "int32"),
             Size: T.Tensor((B, H, tiles, 2), "int32"),
+            Works: T.Tensor((works, 4), "int32"),
+            Count: T.Tensor((2,), "int32"),
             Gate: T.Tensor((B, N, HQ), half),
             Out: T.Tensor((B, N, HQ, dim), half),
             scale: T.float32,
         ):
-            unions(Q, K, V, Ids, Masks, Size, Gate, Out, scale)
+            unions(Q, K, V, Ids, Masks, Size, Works, Count, Gate, Out, scale)
 
         return union_walk_gated
 
@@ -522,10 +514,12 @@ def _build(
         Ids: T.Tensor((B, H, tiles, entries), "int32"),
         Masks: T.Tensor((B, H, tiles, entries), "int32"),
         Size: T.Tensor((B, H, tiles, 2), "int32"),
+        Works: T.Tensor((works, 4), "int32"),
+        Count: T.Tensor((2,), "int32"),
         Out: T.Tensor((B, N, HQ, dim), half),
         scale: T.float32,
     ):
-        unions(Q, K, V, Ids, Masks, Size, None, Out, scale)
+        unions(Q, K, V, Ids, Masks, Size, Works, Count, None, Out, scale)
 
     return union_walk
 
@@ -535,14 +529,14 @@ def union(D, **static):
     """Out = attention over the blocks of the plan (of _union.py), for the tiles that it holds.
 
     (Q [B, N, HQ, dim], K, V [B, N, H, dim], Ids, Masks [B, H, tiles, entries], Size
-    [B, H, tiles, 2], Out like Q, scale)
+    [B, H, tiles, 2], Works [tiles of all, 4], Count [2], Out like Q, scale)
     """
     return _build(D, lists=("union",), adds=False, **static)
 
 
 @program(writes=("Out",), pass_configs=MANUAL)
 def union_gated(D, **static):
-    """Out += gate * that; (Q, K, V, Ids, Masks, Size as above, Gate [B, N, HQ], Out, scale)."""
+    """Out += gate * that; (Q, K, V, ..., Count as above, Gate [B, N, HQ], Out, scale)."""
     return _build(D, lists=("union",), adds=True, **static)
 
 

@@ -52,7 +52,7 @@ def start(D, tiles, Q, b, t, h, group):
 def absorb(D, tiles, K, V, b, h, k0, low, high, scale):
     """Attend to the tile of keys that starts at k0; those in [low, high) are in sight."""
     rows, keys = tiles.scores.shape
-    _tile.load(K, V, tiles.k, tiles.v, b, k0, h, False)
+    _tile.load(K, V, tiles.k, tiles.v, b, k0, h)
     T.clear(tiles.scores)
     D.gemm(tiles.q, tiles.k, tiles.scores, transpose_B=True, policy=T.GemmWarpPolicy.FullCol)
     for i, j in D.parallel(rows, keys):
@@ -74,7 +74,7 @@ def store(D, tiles, Out, b, t, h, group):
             Out[b, t, h * group + i, j] = tiles.softmax.acc[i, j]
 
 
-@program(writes=("Out",), pass_configs=_tile.PER_TOKEN)
+@program(writes=("Out",), pass_configs=_tile.FAST_MATH)
 def attend_blocks(D, *, dtype, group, dim, block, count, causal, threads, stages):
     """Out = attention of each token over its blocks.
 
@@ -111,7 +111,7 @@ def attend_blocks(D, *, dtype, group, dim, block, count, causal, threads, stages
     return baseline_selected
 
 
-@program(writes=("Out", "Lse"), pass_configs=_tile.PER_TOKEN)
+@program(writes=("Out", "Lse"), pass_configs=_tile.FAST_MATH)
 def attend_range(D, *, dtype, group, dim, kernel, stride, window, threads, stages):
     """Out = attention of each token over the keys whose windows have ended, and its base-2
     log-sum-exp; with `window` > 0 over the last `window` of them (see _dense.py).

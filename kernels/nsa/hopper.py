@@ -4,7 +4,7 @@ import torch
 
 from ..common.dialect import current, memo, remember
 from ..common.schedule import schedule
-from . import _blocks, _dense, _rank, _selected, _short, _union, _walk, portable
+from . import _apart, _blocks, _dense, _rank, _selected, _short, _union, _walk, portable
 from ._tile import LOG2E
 from .portable import DTYPES
 
@@ -36,15 +36,7 @@ def _selected_launch(q, k, blocks, block_size, causal):
         return _short.attend.get(**static, causal=causal, **use)
     if not _walks(q, k, count, block_size):
         return portable.program(_selected.attend, q, k, blocks, block_size, causal)
-    plan, union, left, like = _union_programs(q, k, blocks, block_size, causal, gated=False)
-
-    def launch(q, k, v, blocks, out, scale):
-        ids, masks, size = (torch.empty(s, dtype=torch.int32, device=q.device) for s in like)
-        plan(blocks, ids, masks, size)
-        union(q, k, v, ids, masks, size, out, scale)
-        left(q, k, v, blocks, size, out, scale)
-
-    return launch
+    return _attention(q, k, blocks, block_size, causal, gated=False)
 
 
 def _few_keys(q, k, count, block_size):
@@ -72,24 +64,67 @@ def _walks(q, k, count, block_size):
     )
 
 
-def _union_programs(q, k, blocks, block_size, causal, gated):
-    """(plan, walk, program for the tiles left over, shapes of the plan's three tensors)."""
+def _attention(q, k, blocks, block_size, causal, gated):
+    """Attention over selected blocks for tensors of these shapes: (q, k, v, blocks, ..., scale).
+
+    The arguments after `blocks` are those of the walks: out, or gate and out.
+    """
     B, N, HQ, D = q.shape
     H, count = k.shape[2], blocks.shape[3]
     group = HQ // H
-    queries = _walk.ROWS // group
-    tiles, entries = -(-N // queries), queries * count
-    heads = {"dtype": DTYPES[q.dtype], "group": group, "dim": D}
     use = dict(schedule("nsa/hopper/union", dim=D))
+    queries = 64 * use["consumers"] // group  # of a tile
     most = int(use.pop("most") * count)
     static = {"block": block_size, "causal": causal}
+    heads = {"dtype": DTYPES[q.dtype], "group": group, "dim": D, **static}
     plan = _union.plan.get(**static, count=count, queries=queries, most=most)
-    walk = (_walk.union_gated if gated else _walk.union).get(
-        **heads, **static, entries=entries, **use
+    walk = _walk.union_gated if gated else _walk.union
+    walk = walk.get(**heads, entries=queries * count, **use)
+    attend_left = _left(q, k, blocks, block_size, causal, gated, queries)
+    tiles = -(-N // queries)
+    shapes = [(B, H, tiles, queries * count)] * 2 + [(B, H, tiles, 2), (B * H * tiles, 4)]
+
+    def launch(q, k, v, blocks, *rest):
+        like = {"dtype": torch.int32, "device": q.device}
+        ids, masks, size, works = (torch.empty(s, **like) for s in shapes)
+        number = torch.zeros(2, **like)  # of tiles listed here and there
+        plan(blocks, ids, masks, size, works, number)
+        walk(q, k, v, ids, masks, size, works, number, *rest)
+        attend_left(q, k, v, blocks, size, number, *rest)
+
+    return launch
+
+
+def _left(q, k, blocks, block_size, causal, gated, queries):
+    """What serves the tiles of `queries` that a plan leaves: (q, k, v, blocks, size, number, ...).
+
+    Larger unions where K and V are wide enough to repay them, else token by token.
+    """
+    B, N, HQ, D = q.shape
+    H, count = k.shape[2], blocks.shape[3]
+    use = schedule("nsa/hopper/apart", dim=D)
+    if not use:
+        program = _selected.attend_left_gated if gated else _selected.attend_left
+        alone = portable.program(program, q, k, blocks, block_size, causal, queries=queries)
+        return lambda q, k, v, blocks, size, number, *rest: alone(q, k, v, blocks, size, *rest)
+    group = HQ // H
+    large = 64 * use["consumers"] // group
+    static = {"block": block_size, "causal": causal, "small": queries}
+    plan = _apart.plan.get(**static, count=count, queries=large)
+    walk = _apart.walk_gated if gated else _apart.walk
+    walk = walk.get(
+        dtype=DTYPES[q.dtype], group=group, dim=D, entries=large * count, **static, **use
     )
-    attend = _selected.attend_left_gated if gated else _selected.attend_left
-    left = portable.program(attend, q, k, blocks, block_size, causal, queries=queries)
-    return plan, walk, left, [(B, H, tiles, entries)] * 2 + [(B, H, tiles, 2)]
+    listed = B * H * -(-N // large)
+    shapes = [(listed, large * count)] * 2 + [(listed, 4)]
+
+    def launch(q, k, v, blocks, size, number, *rest):
+        like = {"dtype": torch.int32, "device": q.device}
+        ids, masks, works = (torch.empty(s, **like) for s in shapes)
+        plan(blocks, size, ids, masks, works, number)
+        walk(q, k, v, ids, masks, size, works, number, *rest)
+
+    return launch
 
 
 def full(
@@ -113,7 +148,7 @@ def full(
     # q, out: [B, T, HQ, D]   k, v: [B, T, H, D]   gates: [B, T, HQ]   chosen: [B, T, H, top_k]
     B, N, HQ, D = q.shape
     # Shapes whose programs for this have run on a GPU; the others' have only been compiled.
-    seen_right = HQ // k.shape[2] == 16 and D == 128 and (cmp_kernel, cmp_stride) == (32, 16)
+    seen_right = HQ // k.shape[2] == 16 and (cmp_kernel, cmp_stride) == (32, 16)
     if not _walks(q, k, top_k, block_size) or not seen_right:
         portable.full(
             q, k, v, g_cmp, g_slc, g_swa, out, chosen, block_size=block_size, top_k=top_k,
@@ -145,8 +180,5 @@ def full(
         use=schedule("nsa/hopper/importances", dim=D),
         use_best=schedule("nsa/portable/best", top_k=top_k),
     )
-    plan, walk, left, like = _union_programs(q, k, chosen, block_size, causal=True, gated=True)
-    ids, masks, size = (torch.empty(s, dtype=torch.int32, device=q.device) for s in like)
-    plan(chosen, ids, masks, size)
-    walk(q, k, v, ids, masks, size, g_slc, out, scale)
-    left(q, k, v, chosen, size, g_slc, out, scale)
+    attend = _attention(q, k, chosen, block_size, causal=True, gated=True)
+    attend(q, k, v, chosen, g_slc, out, scale)

@@ -1,0 +1,355 @@
+"""Hopper: attention over blocks that few neighbours share, every warp with blocks of its own.
+
+A tile of neighbouring queries with the heads of one group is 256 rows, 16 for each of 16 consumer
+warps. A persistent CTA walks the union of the tile's blocks: a warpgroup fetches each block once by
+TMA, and only the warps whose query selected it multiply, 16 rows at a time, so nothing is computed
+in vain. For random choices the union of 16 queries holds 0.7 of the blocks that the queries name,
+and the rest of the traffic through L2 is saved.
+
+All waiting is written out here, so TileLang must neither split warps nor add barriers.
+"""
+
+import tilelang.language as T
+
+from ..common.dialect import program
+from . import _tile
+from ._walk import FULL, MANUAL, release
+
+MMA = {**MANUAL, "tl.disable_wgmma": True}  # wgmma would take four warps at a time
+
+
+@program(writes=("Ids", "Masks", "Works", "Count"))
+def plan(D, *, block, count, causal, queries, small):
+    """The union of the blocks that each tile of `queries` neighbours selects, for those left.
+
+    (Blocks [B, N, H, count] int32, Size [B, H, smaller tiles, 2] int32 of `_union.plan`, for tiles
+    of `small` queries, Ids, Masks [tiles of all, queries * count] int32, Works [tiles of all, 4]
+    int32, Count [2] int32). Ids holds the first key of each block; bit i of a mask says that query
+    i selected it. A block that a query names again is an entry of its own. Queries of smaller
+    tiles that are walked count as selecting nothing. Count[1] is raised by one for each tile with
+    a query left, and a row of Works tells its tile, KV head, batch and number of blocks: in an
+    order that depends on timing, which nothing else does.
+    """
+    entries = queries * count
+    threads = min(1024, max(32, 1 << (entries - 1).bit_length()))
+    B, N, H, smaller, listed = (
+        T.dynamic(name) for name in ("batch", "seqlen", "kv_heads", "smaller_tiles", "listed")
+    )
+    tiles = T.ceildiv(N, queries)
+
+    @T.prim_func
+    def apart_plan(
+        Blocks: T.Tensor((B, N, H, count), "int32"),
+        Size: T.Tensor((B, H, smaller, 2), "int32"),
+        Ids: T.Tensor((listed, entries), "int32"),
+        Masks: T.Tensor((listed, entries), "int32"),
+        Works: T.Tensor((listed, 4), "int32"),
+        Count: T.Tensor((2,), "int32"),
+    ):
+        with D.kernel(tiles, H, B, threads=threads) as (tile, h, b):
+            chosen = D.alloc_shared((entries,), "int32")
+            sums = D.alloc_shared((entries,), "int32")
+            mine = D.alloc_fragment((entries,), "int32")
+            mask = D.alloc_fragment((entries,), "int32")
+            earlier = D.alloc_fragment((entries,), "int32")
+            slot = T.alloc_var("int32")
+            row = (b * H + h) * tiles + tile
+
+            any_left = T.alloc_var("int32", init=0)
+            for i in range(-(-queries // small) + 1):
+                at = tile * queries // small + i
+                # Not one condition: both sides would be read, and Size ends with N.
+                if at * small < T.min(tile * queries + queries, N):  # noqa: SIM102
+                    if Size[b, h, at, 1] < 0:
+                        any_left = 1
+            if any_left > 0:
+                # Slots are outermost, so that neighbours in the list belong to different queries.
+                for e in D.parallel(entries):
+                    t = tile * queries + e % queries
+                    limit = t + 1 if causal else N
+                    x = Blocks[b, T.min(t, N - 1), h, e // queries]
+                    left = Size[b, h, T.min(t // small, smaller - 1), 1] < 0
+                    named = (t < N) & left & (x >= 0) & (x < T.ceildiv(limit, block))
+                    mine[e] = T.if_then_else(named, x, -1)
+                    chosen[e] = mine[e]
+                    earlier[e] = 0
+                    mask[e] = 0
+                # What is compared tells a block and how often the query has named it before.
+                for s in T.serial(count):
+                    for e in D.parallel(entries):
+                        same = chosen[s * queries + e % queries] == mine[e]
+                        earlier[e] += T.cast(same & (s < e // queries), "int32")
+                T.sync_threads()
+                for e in D.parallel(entries):
+                    mine[e] = T.if_then_else(mine[e] >= 0, mine[e] * count + earlier[e], -1)
+                    chosen[e] = mine[e]
+                    earlier[e] = 0
+                for s in T.serial(count):
+                    for i in T.unroll(queries):
+                        for e in D.parallel(entries):
+                            same = T.cast(chosen[s * queries + i] == mine[e], "int32")
+                            mask[e] |= same << i
+                            earlier[e] |= T.if_then_else(s * queries + i < e, same, 0)
+                for e in D.parallel(entries):
+                    sums[e] = T.cast((mine[e] >= 0) & (earlier[e] == 0), "int32")
+                    earlier[e] = sums[e]
+                T.cumsum(sums)
+                for e in D.parallel(entries):
+                    if earlier[e] > 0:
+                        Ids[row, sums[e] - 1] = mine[e] // count * block
+                        Masks[row, sums[e] - 1] = mask[e]
+                # Also a tile without any block: its queries put out zeros.
+                if T.get_thread_binding() == 0:
+                    slot = T.atomic_add(Count[1], 1, return_prev=True)
+                    Works[slot, 0] = tile
+                    Works[slot, 1] = h
+                    Works[slot, 2] = b
+                    Works[slot, 3] = sums[entries - 1]
+
+    return apart_plan
+
+
+def _build(
+    D, *, adds, dtype, group, dim, block, entries, causal, small, consumers, k_stages, v_stages,
+    keys,
+):  # fmt: skip
+    half = D.dtype(dtype)
+    warps = 4 * consumers  # that multiply
+    height = 16 * warps  # rows of a tile
+    queries = height // group
+    # A CTA has the registers that it was launched with, 128 or 96 a thread, and no others to share.
+    regs = {3: 160, 4: 112}[consumers]
+    sms = D.target.sms
+    B, N, H, HQ, smaller, listed = (
+        T.dynamic(name)
+        for name in ("batch", "seqlen", "kv_heads", "q_heads", "smaller_tiles", "listed")
+    )
+    tiles = T.ceildiv(N, queries)
+
+    @T.macro
+    def attend(Q, K, V, Ids, Masks, Size, Works, Count, Gate, Out, scale):
+        with T.Kernel(sms, threads=128 + 32 * warps) as cta:
+            q_s = T.alloc_shared((height, dim), half)
+            k_s = T.alloc_shared((k_stages, block, dim), half)
+            v_s = T.alloc_shared((v_stages, block, dim), half)
+            q_full = T.alloc_barrier([128])
+            q_empty = T.alloc_barrier([warps])
+            k_full = T.alloc_barrier([128] * k_stages)
+            v_full = T.alloc_barrier([128] * v_stages)
+            k_empty = T.alloc_barrier([warps] * k_stages)
+            v_empty = T.alloc_barrier([warps] * v_stages)
+            with T.ws(0):
+                T.dec_max_nreg(32)
+                ks = T.alloc_var("int32", init=0)
+                k_phase = T.alloc_var("int32", init=0)
+                vs = T.alloc_var("int32", init=0)
+                v_phase = T.alloc_var("int32", init=0)
+                for turn in T.serial(T.truncdiv(Count[1] - cta + sms - 1, sms)):
+                    tile = Works[turn * sms + cta, 0]
+                    h = Works[turn * sms + cta, 1]
+                    b = Works[turn * sms + cta, 2]
+                    total = Works[turn * sms + cta, 3]
+                    row = (b * H + h) * tiles + tile
+                    T.mbarrier_wait_parity(q_empty[0], (turn & 1) ^ 1)
+                    for i in T.unroll(queries):
+                        for c in T.unroll(dim // 64):
+                            T.tma_copy(
+                                Q[
+                                    b,
+                                    tile * queries + i,
+                                    h * group : h * group + group,
+                                    c * 64 : c * 64 + 64,
+                                ],
+                                q_s[i * group : i * group + group, c * 64 : c * 64 + 64],
+                                barrier=q_full[0],
+                            )
+                    T.mbarrier_arrive(q_full[0])
+                    for n in T.serial(total):
+                        k0 = Ids[row, n]
+                        T.mbarrier_wait_parity(k_empty[ks], k_phase ^ 1)
+                        T.tma_copy(K[b, k0 : k0 + block, h, :], k_s[ks, :, :], barrier=k_full[ks])
+                        T.mbarrier_arrive(k_full[ks])
+                        T.mbarrier_wait_parity(v_empty[vs], v_phase ^ 1)
+                        T.tma_copy(V[b, k0 : k0 + block, h, :], v_s[vs, :, :], barrier=v_full[vs])
+                        T.mbarrier_arrive(v_full[vs])
+                        ks = ks + 1
+                        if ks == k_stages:
+                            ks = 0
+                            k_phase = k_phase ^ 1
+                        vs = vs + 1
+                        if vs == v_stages:
+                            vs = 0
+                            v_phase = v_phase ^ 1
+            with T.ws(*range(1, 1 + consumers)):
+                T.inc_max_nreg(regs)
+                scores = T.alloc_fragment((height, keys), "float32")
+                p = T.alloc_fragment((height, keys), half)
+                acc = T.alloc_fragment((height, 64), "float32")
+                acc2 = T.alloc_fragment((height, 64), "float32") if dim > 64 else acc
+                row_max = T.alloc_fragment((height,), "float32")
+                new_max = T.alloc_fragment((height,), "float32")
+                factor = T.alloc_fragment((height,), "float32")
+                row_sum = T.alloc_fragment((height,), "float32")
+                tile_sum = T.alloc_fragment((height,), "float32")
+                ks = T.alloc_var("int32", init=0)
+                k_phase = T.alloc_var("int32", init=0)
+                vs = T.alloc_var("int32", init=0)
+                v_phase = T.alloc_var("int32", init=0)
+                bits = T.alloc_var("int32")
+                more = T.alloc_var("int32")
+                total = T.alloc_var("int32")
+                mine = (T.get_thread_binding() // 32 - 4) * 16 // group  # the warp's query
+                for turn in T.serial(T.truncdiv(Count[1] - cta + sms - 1, sms)):
+                    tile = Works[turn * sms + cta, 0]
+                    h = Works[turn * sms + cta, 1]
+                    b = Works[turn * sms + cta, 2]
+                    total = Works[turn * sms + cta, 3]
+                    row = (b * H + h) * tiles + tile
+                    more = Masks[row, 0]
+                    end = T.min(tile * queries + mine + 1, N) if causal else N
+                    T.fill(row_max, _tile.FLOOR)
+                    T.fill(row_sum, 0)
+                    T.fill(acc, 0)
+                    if dim > 64:
+                        T.fill(acc2, 0)
+                    T.mbarrier_wait_parity(q_full[0], turn & 1)
+                    for n in T.serial(total):
+                        bits = more
+                        more = Masks[row, T.min(n + 1, total - 1)]
+                        T.mbarrier_wait_parity(k_full[ks], k_phase)
+                        if ((bits >> mine) & 1) > 0:
+                            k0 = Ids[row, n]
+                            for part in T.serial(block // keys):
+                                T.gemm(
+                                    q_s,
+                                    k_s[ks, part * keys : part * keys + keys, :],
+                                    scores,
+                                    transpose_B=True,
+                                    policy=FULL,
+                                    clear_accum=True,
+                                )
+                                if part == block // keys - 1:
+                                    release(k_empty, ks)
+                                if k0 + block > end:
+                                    for i, j in T.Parallel(height, keys):
+                                        scores[i, j] = T.if_then_else(
+                                            k0 + part * keys + j < end,
+                                            scores[i, j],
+                                            -T.infinity("float32"),
+                                        )
+                                T.copy(row_max, new_max)
+                                T.reduce_max(scores, new_max, dim=1, clear=False)
+                                for i in T.Parallel(height):
+                                    factor[i] = T.exp2((row_max[i] - new_max[i]) * scale)
+                                for i, j in T.Parallel(height, keys):
+                                    scores[i, j] = T.exp2(scores[i, j] * scale - new_max[i] * scale)
+                                T.reduce_sum(scores, tile_sum, dim=1)
+                                for i in T.Parallel(height):
+                                    row_sum[i] = row_sum[i] * factor[i] + tile_sum[i]
+                                T.copy(new_max, row_max)
+                                for i, j in T.Parallel(height, 64):
+                                    acc[i, j] *= factor[i]
+                                if dim > 64:
+                                    for i, j in T.Parallel(height, 64):
+                                        acc2[i, j] *= factor[i]
+                                T.copy(scores, p)
+                                if part == 0:
+                                    T.mbarrier_wait_parity(v_full[vs], v_phase)
+                                T.gemm(
+                                    p,
+                                    v_s[vs, part * keys : part * keys + keys, 0:64],
+                                    acc,
+                                    policy=FULL,
+                                )
+                                if dim > 64:
+                                    T.gemm(
+                                        p,
+                                        v_s[vs, part * keys : part * keys + keys, 64:128],
+                                        acc2,
+                                        policy=FULL,
+                                    )
+                            release(v_empty, vs)
+                        else:
+                            release(k_empty, ks)
+                            T.mbarrier_wait_parity(v_full[vs], v_phase)
+                            release(v_empty, vs)
+                        ks = ks + 1
+                        if ks == k_stages:
+                            ks = 0
+                            k_phase = k_phase ^ 1
+                        vs = vs + 1
+                        if vs == v_stages:
+                            vs = 0
+                            v_phase = v_phase ^ 1
+                    release(q_empty, 0)
+                    for i in T.Parallel(height):
+                        factor[i] = 1.0 / T.max(row_sum[i], _tile.TINY)
+                    t = tile * queries + mine
+                    if t < N:  # noqa: SIM102
+                        if Size[b, h, t // small, 1] < 0:
+                            if adds:
+                                for i in T.Parallel(height):
+                                    factor[i] *= T.cast(
+                                        Gate[b, t, h * group + i % group], "float32"
+                                    )
+                            for c, part in enumerate((acc, acc2)[: dim // 64]):
+                                for i, j in T.Parallel(height, 64):
+                                    part[i, j] *= factor[i]
+                                if adds:
+                                    for i, j in T.Parallel(height, 64):
+                                        part[i, j] += Out[b, t, h * group + i % group, c * 64 + j]
+                                for i, j in T.Parallel(height, 64):
+                                    Out[b, t, h * group + i % group, c * 64 + j] = part[i, j]
+
+    if adds:
+
+        @T.prim_func
+        def apart_gated(
+            Q: T.Tensor((B, N, HQ, dim), half),
+            K: T.Tensor((B, N, H, dim), half),
+            V: T.Tensor((B, N, H, dim), half),
+            Ids: T.Tensor((listed, entries), "int32"),
+            Masks: T.Tensor((listed, entries), "int32"),
+            Size: T.Tensor((B, H, smaller, 2), "int32"),
+            Works: T.Tensor((listed, 4), "int32"),
+            Count: T.Tensor((2,), "int32"),
+            Gate: T.Tensor((B, N, HQ), half),
+            Out: T.Tensor((B, N, HQ, dim), half),
+            scale: T.float32,
+        ):
+            attend(Q, K, V, Ids, Masks, Size, Works, Count, Gate, Out, scale)
+
+        return apart_gated
+
+    @T.prim_func
+    def apart(
+        Q: T.Tensor((B, N, HQ, dim), half),
+        K: T.Tensor((B, N, H, dim), half),
+        V: T.Tensor((B, N, H, dim), half),
+        Ids: T.Tensor((listed, entries), "int32"),
+        Masks: T.Tensor((listed, entries), "int32"),
+        Size: T.Tensor((B, H, smaller, 2), "int32"),
+        Works: T.Tensor((listed, 4), "int32"),
+        Count: T.Tensor((2,), "int32"),
+        Out: T.Tensor((B, N, HQ, dim), half),
+        scale: T.float32,
+    ):
+        attend(Q, K, V, Ids, Masks, Size, Works, Count, None, Out, scale)
+
+    return apart
+
+
+@program(writes=("Out",), pass_configs=MMA)
+def walk(D, **static):
+    """Out = attention over the blocks of `plan`, for the queries that it holds.
+
+    (Q [B, N, HQ, dim], K, V [B, N, H, dim], Ids, Masks [tiles of all, entries], Size of
+    `_union.plan`, Works [tiles of all, 4], Count [2], Out like Q, scale)
+    """
+    return _build(D, adds=False, **static)
+
+
+@program(writes=("Out",), pass_configs=MMA)
+def walk_gated(D, **static):
+    """Out += gate * that; (Q, K, V, ..., Count as above, Gate [B, N, HQ], Out, scale)."""
+    return _build(D, adds=True, **static)
