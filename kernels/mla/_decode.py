@@ -137,6 +137,16 @@ def share(tiles, split, splits):
 
 
 @T.macro
+def load(t, Kv, KPe, pe_column, slab, row):
+    """The tile whose first key is row `row` of a slab of `Kv` and `KPe`; zeros past its end."""
+    # The loop makes both one group of asynchronous copies. As two groups, TileLang 0.1.15 fails
+    # to lower the drain of a pipeline whose length is dynamic.
+    for _ in T.serial(1):
+        T.copy(Kv[slab, row, 0], t.kv)
+        T.copy(KPe[slab, row, pe_column], t.k_pe)
+
+
+@T.macro
 def walk(t, Kv, KPe, pe_column, place, length, hidden, split, splits, scale, stages):
     """Attend to the tiles split, split + splits, ... of the first `length` keys.
 
@@ -152,11 +162,7 @@ def walk(t, Kv, KPe, pe_column, place, length, hidden, split, splits, scale, sta
     for k in D.pipelined(whole, num_stages=stages):
         key0 = (split + k * splits) * block_n
         slab, row = place(key0)
-        # The loop makes both one group of asynchronous copies. As two groups, TileLang 0.1.15
-        # fails to lower the drain of a pipeline whose length is dynamic.
-        for _ in T.serial(1):
-            T.copy(Kv[slab, row, 0], t.kv)
-            T.copy(KPe[slab, row, pe_column], t.k_pe)
+        load(t, Kv, KPe, pe_column, slab, row)
         attend(t, t.kv, t.k_pe, key0, scale * LOG2E, False)
     at = T.alloc_local((2,), "int32")  # registers: spelled out at every load, they would spill
     for k in T.serial(share(T.ceildiv(length, block_n), split, splits) - whole):

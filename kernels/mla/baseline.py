@@ -8,7 +8,7 @@ import torch
 
 from ..common.dialect import program
 from ..common.schedule import schedule
-from ._decode import LOG2E, PASSES, attend, finish, start, working_set
+from ._decode import LOG2E, PASSES, attend, finish, load, start, working_set
 from ._shapes import dtype_name, fit_page, require_one_kv_head
 
 
@@ -34,8 +34,7 @@ def dense_walk(D, *, dim, pe_dim, dtype, block_h, block_n, threads, stages):
             start(t, Q, QPe, 0, b, x * block_h, heads, heads, keys, 0)
             for k in D.pipelined(T.ceildiv(keys, block_n), num_stages=stages):
                 key0 = k * block_n
-                T.copy(Kv[b, key0, 0], t.kv)  # zeros past the last key
-                T.copy(KPe[b, key0, 0], t.k_pe)
+                load(t, Kv, KPe, 0, b, key0)
                 attend(t, t.kv, t.k_pe, key0, scale * LOG2E, True)
             finish(t, b, x * block_h, heads, heads, scale, Out, Lse)
 
