@@ -132,6 +132,7 @@ def _device(
     folder.mkdir(exist_ok=True)
     found = timings(context.device, context.catalog)
     drawn = charts.draw_all(context, found, folder / CHARTS, notify)
+    _forget_others(folder / CHARTS, drawn.files)
     written = []
     if options.resources and found.all:
         made = resource_table.refresh(found, context.catalog, workspace, folder, notify)
@@ -147,6 +148,12 @@ def _device(
         written.append(folder / name)
     links = {name: f"{folder.name}/{name}" for name in shown}
     return Section(context, found, links, drawn), [*written, *drawn.files]
+
+
+def _forget_others(folder: Path, drawn: Sequence[Path]) -> None:
+    """Remove the pictures of an earlier journal, which no page shows any more."""
+    for picture in {*folder.glob("*.svg"), *folder.glob("*.png")} - set(drawn):
+        picture.unlink()
 
 
 def _design(

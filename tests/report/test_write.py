@@ -103,6 +103,13 @@ def test_no_baseline_no_speedup_chart_and_no_bound_no_roofline(tmp_path):
     assert names == {"moe-performance-latency.svg", "moe-performance-latency.png"}
 
 
+def test_no_chart_of_an_earlier_journal_stays(tmp_path):
+    write(tmp_path, *pair(MOE[0], 18.0, 50.0))
+    out, _ = write(tmp_path, s.timed(MOE[0], 18.0, bound=None))
+    names = {p.name for p in (out / "nvidia-h100" / "charts").iterdir()}
+    assert names == {"moe-performance-latency.svg", "moe-performance-latency.png"}
+
+
 def test_a_slower_kernel_and_names_no_font_has_are_drawn(tmp_path):
     records = [s.timed(MOE[0], 60.0, "快核"), s.timed(MOE[0], 50.0, "baseline")]
     out, _ = write(tmp_path, *records)
