@@ -43,6 +43,7 @@ def gate_up(
     groups: int,
     stages: int,
     passes: int,
+    burst: int = 0,
 ):
     """hidden[r] = silu(x[r] @ gate[e].T) * (x[r] @ up[e].T); `groups` consumers of 64 columns."""
     rows, slots = T.dynamic("rows"), T.dynamic("slots")
@@ -51,6 +52,13 @@ def gate_up(
     tiles_n, steps = ceildiv(d_expert, block_n), ceildiv(d_hidden, BLOCK_K)
     part = block_t // passes
     assert narrow % part == 0
+
+    def turned(k, cta):
+        if burst == -1:
+            return T.truncmod(k + T.truncmod(cta, 8), steps)
+        if burst == -2:
+            return T.truncmod(k + T.truncmod(cta, 16) * (steps // 16), steps)
+        return k
 
     @T.macro
     def produce(
@@ -65,16 +73,34 @@ def gate_up(
             row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
             start = T.if_then_else(compact != 0, offsets[e], padded[e]) + row
             wide = width == block_t
-            for k in T.serial(steps):
-                s = T.truncmod(count + k, stages)
-                at = k * BLOCK_K
-                acquire(empty, count + k, stages)
-                load(
-                    gate[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, :block_n, :], full, s
-                )
-                load(up[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, block_n:, :], full, s)
-                load_rows(x, start, wide, at, x_tile, s, full, narrow)
-                T.mbarrier_arrive(full[s])
+            if burst > 0:
+                for k in T.serial(steps // 2):
+                    s = T.truncmod(count + 2 * k, stages)
+                    z = T.truncmod(count + 2 * k + 1, stages)
+                    at = k * 2 * BLOCK_K
+                    acquire(empty, count + 2 * k, stages)
+                    acquire(empty, count + 2 * k + 1, stages)
+                    for p in T.unroll(block_n // burst):
+                        load(gate[e, col + p * burst : col + p * burst + burst, at : at + BLOCK_K], w_tile[s, p * burst : p * burst + burst, :], full, s)
+                        load(gate[e, col + p * burst : col + p * burst + burst, at + BLOCK_K : at + 2 * BLOCK_K], w_tile[z, p * burst : p * burst + burst, :], full, z)
+                    for p in T.unroll(block_n // burst):
+                        load(up[e, col + p * burst : col + p * burst + burst, at : at + BLOCK_K], w_tile[s, block_n + p * burst : block_n + p * burst + burst, :], full, s)
+                        load(up[e, col + p * burst : col + p * burst + burst, at + BLOCK_K : at + 2 * BLOCK_K], w_tile[z, block_n + p * burst : block_n + p * burst + burst, :], full, z)
+                    load_rows(x, start, wide, at, x_tile, s, full, narrow)
+                    T.mbarrier_arrive(full[s])
+                    load_rows(x, start, wide, at + BLOCK_K, x_tile, z, full, narrow)
+                    T.mbarrier_arrive(full[z])
+            else:
+                for k in T.serial(steps):
+                    s = T.truncmod(count + k, stages)
+                    at = turned(k, cta) * BLOCK_K
+                    acquire(empty, count + k, stages)
+                    load(
+                        gate[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, :block_n, :], full, s
+                    )
+                    load(up[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, block_n:, :], full, s)
+                    load_rows(x, start, wide, at, x_tile, s, full, narrow)
+                    T.mbarrier_arrive(full[s])
             count = count + steps
 
     @T.macro
@@ -181,6 +207,7 @@ def down(
     groups: int,
     stages: int,
     passes: int,
+    burst: int = 0,
 ):
     """out[r] = hidden[r] @ down[e].T; `groups` consumers of 128 columns; see `_grouped.down`."""
     rows, slots, pairs = T.dynamic("rows"), T.dynamic("slots"), T.dynamic("pairs")
@@ -189,6 +216,13 @@ def down(
     tiles_n, steps = ceildiv(d_hidden, block_n), ceildiv(d_expert, BLOCK_K)
     part = block_t // passes
     assert narrow % part == 0
+
+    def turned(k, cta):
+        if burst == -1:
+            return T.truncmod(k + T.truncmod(cta, 8), steps)
+        if burst == -2:
+            return T.truncmod(k + T.truncmod(cta, 16) * (steps // 16), steps)
+        return k
 
     ahead = min(stages, steps)
 
@@ -207,21 +241,38 @@ def down(
         # Weights do not depend on `gate_up`, so the first ones are loaded while it still runs.
         if cta < found[0] * tiles_n:
             for k in T.serial(ahead):
-                load_weight(weight, owner[order[T.truncdiv(cta, tiles_n)]], cta, k, k, w_tile, full)
+                load_weight(weight, owner[order[T.truncdiv(cta, tiles_n)]], cta, turned(k, cta), k, w_tile, full)
         T.pdl_sync()
         count = T.alloc_var("int32", init=0)
         for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
             b = order[T.truncdiv(cta + turn * sms, tiles_n)]
             e = owner[b]
             wide = tile_of(b, e, sizes, padded, block_token, block_t, narrow)[1] == block_t
-            for k in T.serial(steps):
-                s = T.truncmod(count + k, stages)
-                at = k * BLOCK_K
-                acquire(empty, count + k, stages)
-                if count + k >= ahead:
-                    load_weight(weight, e, cta + turn * sms, k, s, w_tile, full)
-                load_rows(hidden, b * block_t, wide, at, x_tile, s, full, narrow)
-                T.mbarrier_arrive(full[s])
+            if burst > 0:
+                for k in T.serial(steps // 2):
+                    s = T.truncmod(count + 2 * k, stages)
+                    z = T.truncmod(count + 2 * k + 1, stages)
+                    at = k * 2 * BLOCK_K
+                    acquire(empty, count + 2 * k, stages)
+                    acquire(empty, count + 2 * k + 1, stages)
+                    if count + 2 * k >= ahead:
+                        col = T.truncmod(cta + turn * sms, tiles_n) * block_n
+                        for p in T.unroll(block_n // burst):
+                            load(weight[e, col + p * burst : col + p * burst + burst, at : at + BLOCK_K], w_tile[s, p * burst : p * burst + burst, :], full, s)
+                            load(weight[e, col + p * burst : col + p * burst + burst, at + BLOCK_K : at + 2 * BLOCK_K], w_tile[z, p * burst : p * burst + burst, :], full, z)
+                    load_rows(hidden, b * block_t, wide, at, x_tile, s, full, narrow)
+                    T.mbarrier_arrive(full[s])
+                    load_rows(hidden, b * block_t, wide, at + BLOCK_K, x_tile, z, full, narrow)
+                    T.mbarrier_arrive(full[z])
+            else:
+                for k in T.serial(steps):
+                    s = T.truncmod(count + k, stages)
+                    at = turned(k, cta) * BLOCK_K
+                    acquire(empty, count + k, stages)
+                    if count + k >= ahead:
+                        load_weight(weight, e, cta + turn * sms, turned(k, cta), s, w_tile, full)
+                    load_rows(hidden, b * block_t, wide, at, x_tile, s, full, narrow)
+                    T.mbarrier_arrive(full[s])
             count = count + steps
 
     @T.macro
