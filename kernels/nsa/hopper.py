@@ -78,8 +78,8 @@ def _attention(q, k, blocks, block_size, causal, gated):
     static = {"block": block_size, "causal": causal}
     heads = {"dtype": DTYPES[q.dtype], "group": group, "dim": D, **static}
     plan = _union.plan.get(**static, count=count, queries=queries, most=most)
-    walk = _walk.union_gated if gated else _walk.union
-    walk = walk.get(**heads, entries=queries * count, **use)
+    program = _walk.union_gated if gated else _walk.union
+    walk = program.get(**heads, entries=queries * count, **use)
     attend_left = _left(q, k, blocks, block_size, causal, gated, queries)
     tiles = -(-N // queries)
     shapes = [(B, H, tiles, queries * count)] * 2 + [(B, H, tiles, 2), (B * H * tiles, 4)]
@@ -104,15 +104,15 @@ def _left(q, k, blocks, block_size, causal, gated, queries):
     H, count = k.shape[2], blocks.shape[3]
     use = schedule("nsa/hopper/apart", dim=D)
     if not use:
-        program = _selected.attend_left_gated if gated else _selected.attend_left
-        alone = portable.program(program, q, k, blocks, block_size, causal, queries=queries)
+        left = _selected.attend_left_gated if gated else _selected.attend_left
+        alone = portable.program(left, q, k, blocks, block_size, causal, queries=queries)
         return lambda q, k, v, blocks, size, number, *rest: alone(q, k, v, blocks, size, *rest)
     group = HQ // H
     large = 64 * use["consumers"] // group
     static = {"block": block_size, "causal": causal, "small": queries}
     plan = _apart.plan.get(**static, count=count, queries=large)
-    walk = _apart.walk_gated if gated else _apart.walk
-    walk = walk.get(
+    program = _apart.walk_gated if gated else _apart.walk
+    walk = program.get(
         dtype=DTYPES[q.dtype], group=group, dim=D, entries=large * count, **static, **use
     )
     listed = B * H * -(-N // large)
