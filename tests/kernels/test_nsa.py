@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -292,12 +293,26 @@ AROUND_LOOPS = 256
 """Bytes of spills that were found, reading the machine code, to be a tile's and not a step's."""
 
 
-def test_hopper_programs_compile_without_spills_in_their_loops(tmp_path):
+def threads_of(source: str) -> int:
+    return int(re.search(r"__launch_bounds__\((\d+)", source)[1])
+
+
+def registers_promised(source: str) -> int:
+    """Of a CTA's threads, after its producer warpgroup has given up what its consumers take."""
+    threads = threads_of(source)
+    given = [int(n) for n in re.findall(r"warpgroup_reg_dealloc<(\d+)>", source)]
+    taken = [int(n) for n in re.findall(r"warpgroup_reg_alloc<(\d+)>", source)]
+    assert len(given) == len(taken) <= 1
+    return 128 * given[0] + (threads - 128) * taken[0] if taken else 0
+
+
+@pytest.mark.parametrize("dim", [64, 128])
+def test_hopper_programs_compile_without_spills_in_their_loops(dim, tmp_path):
     version = tuple(map(int, importlib.metadata.version("tilelang").split("+")[0].split(".")[:3]))
     if version < (0, 1, 11) or not nvcc.available():
         pytest.skip("needs nvcc and a TileLang with Hopper's later passes")
     DIALECT.use(DIALECT.SM90)
-    q, k, gate = meta(1, 8192, 16, 128), meta(1, 8192, 1, 128), meta(1, 8192, 16)
+    q, k, gate = meta(1, 8192, 16, dim), meta(1, 8192, 1, dim), meta(1, 8192, 16)
     chosen = meta(1, 8192, 1, 16, dtype=torch.int32)
     sizes = Sizes(block_size=64, top_k=16, window=512, cmp_kernel=32, cmp_stride=16)
     with DIALECT.collect() as asked:
@@ -314,6 +329,9 @@ def test_hopper_programs_compile_without_spills_in_their_loops(tmp_path):
         folder.mkdir()
         resources = nvcc.compile_resources(lowered.source, "sm_90a", folder)
         assert resources.spills <= AROUND_LOOPS, f"{program.name}: {resources}"
+        # A warpgroup that asks for registers which the CTA was not launched with waits for ever.
+        held = resources.registers * threads_of(lowered.source)
+        assert registers_promised(lowered.source) <= held, f"{program.name}: {resources}"
 
 
 def test_a_remembered_call_gives_way_to_a_schedule_under_trial():
