@@ -8,6 +8,7 @@ from typing import Any
 
 from ..record import Record
 from . import numbers
+from .coverage import served
 from .dots import speedup_axis
 from .figures import BASELINE_COLOUR, COLOURS, INK, figure, legend, place
 from .journals import is_cpu
@@ -19,7 +20,7 @@ MOST_CASES = 8
 SUITES = ("performance", "judge", "peers", "functional")
 """The first of these with two steps is shown; others come after in any order."""
 ORDER = ("baseline", "portable")
-"""Kernels that begin the row of steps."""
+"""Kernels that begin the row of steps; what `--kernel auto` takes ends it."""
 GROUP, BAR = 0.2, 0.17  # inches between groups, and of a bar
 
 Step = tuple[str, str]
@@ -80,7 +81,12 @@ def _of_suite(op: str, suite: str, context: Context, found: Timings) -> Ablation
             record.params, record.dtype,
         ):  # fmt: skip
             means[record.case, (record.kernel, record.kernel_sha)] = record.timing.mean
-    steps = sorted(dict.fromkeys(step for _, step in means), key=lambda step: _rank(step[0]))
+    catalog = context.catalog
+    taken = {k for line in found.found if (line.op, line.suite) == (op, suite)
+             for k in served(line, catalog)}  # fmt: skip
+    steps = sorted(
+        dict.fromkeys(step for _, step in means), key=lambda s: (s[0] in taken, _rank(s[0]))
+    )
     several = [c for c in current if sum((c, step) in means for step in steps) > 1]
     if not several:
         return None

@@ -95,6 +95,29 @@ def _one(
     return Coverage(op, suite, kernel, names, tuple(inside), tuple(extra), parts)
 
 
+def handed(found: Sequence[Coverage], catalog: Catalog) -> list[Coverage]:
+    """Of each operator and suite, the line of what `--kernel auto` takes: what is handed in.
+
+    Where that was not run, every line but the baseline's.
+    """
+    suites: dict[tuple[str, str], list[Coverage]] = {}
+    for line in found:
+        suites.setdefault((line.op, line.suite), []).append(line)
+    return [line for lines in suites.values() for line in _handed(lines, catalog)]
+
+
+def _handed(lines: Sequence[Coverage], catalog: Catalog) -> list[Coverage]:
+    together = [line for line in lines if line.parts]
+    own = [line for line in lines if line.kernel in served(line, catalog)]
+    return together or own or [line for line in lines if line.kernel != catalog.baseline]
+
+
+def served(line: Coverage, catalog: Catalog) -> set[str | None]:
+    """The kernels that `--kernel auto` takes for a line's cases on the device that ran them."""
+    cases = ((catalog.case(r), r.target) for r in line.records)
+    return {catalog.served_by(case, target) for case, target in cases if case is not None}
+
+
 def incomplete(found: Sequence[Coverage]) -> list[Coverage]:
     """Those with cases missing, but for a kernel that is only part of a complete `auto`."""
     whole = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 MOST_PICTURES = 4
 LATIN_FONT, CJK_FONT, CODE_FONT = "Arial", "Microsoft YaHei", "Consolas"
 WIDTH, HEIGHT = 13.333, 7.5  # inches, 16:9
+SMALLEST, GAP = 9, 8  # points: the smallest type of bullets, and the space after each
 INK, BLUE, SOFT, STRIPE = "1C2430", "0072B2", "5A6675", "EEF3F8"
 
 
@@ -79,7 +81,10 @@ def _content(page: Any, slide: Slide, number: int) -> None:
         size = 20 if full else 15
         height = (bottom - top) if beside or full else 0.36 * len(slide.bullets) + 0.1
         width = (WIDTH - 1.2) * (0.42 if beside else 1)
-        _text(page, (0.6, top, width, height), [f"•  {b}" for b in slide.bullets], size, gap=8)
+        lines = [f"•  {b}" for b in slide.bullets]
+        if beside or full:
+            size = _fitting(lines, width, height, size)
+        _text(page, (0.6, top, width, height), lines, size, gap=GAP)
         if beside:
             _code(page, slide.code, (0.75 + width, top, WIDTH - 1.35 - width, bottom - top))
         top += height + 0.15
@@ -88,6 +93,22 @@ def _content(page: Any, slide: Slide, number: int) -> None:
     if slide.rows:
         top += _table(page, slide.rows, top) + 0.2
     _pictures(page, slide.pictures, top, bottom)
+
+
+def _fitting(lines: Sequence[str], width: float, height: float, size: int) -> int:
+    """The largest type, at most `size` points and at least `SMALLEST`, in which the lines fit."""
+
+    def needed(points: int) -> float:
+        room = 72 * (width - 0.2) / points  # ems in a line of the box
+        rows = sum(math.ceil(_ems(line) / room) for line in lines)
+        return (rows * 1.2 * points + GAP * len(lines)) / 72 + 0.1
+
+    return next((s for s in range(size, SMALLEST, -1) if needed(s) <= height), SMALLEST)
+
+
+def _ems(text: str) -> float:
+    """About how wide a text is set: a Chinese character one em, others a little over a half."""
+    return sum(1.0 if ord(c) > 0x2E80 else 0.56 for c in text)
 
 
 def _pictures(page: Any, pictures: Sequence[Path], top: float, bottom: float) -> None:

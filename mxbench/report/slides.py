@@ -16,7 +16,7 @@ from ..package.archive import repack
 from ..rules import ContestRule
 from . import design_text, numbers
 from .ablation import Ablation
-from .coverage import Coverage
+from .coverage import Coverage, handed
 from .functional import results
 from .measured import Measured, mean_speedup
 from .parts import OPERATOR_NAMES, kernel_name
@@ -27,7 +27,7 @@ from .texts import Texts
 FILE = "slides.pptx"
 NOTES = 900
 """Characters of design text in a slide's notes."""
-MOST_ROWS = 9
+MOST_ROWS = 13
 CODE_LINES = 24
 LONGEST = 110  # characters of a bullet
 FLOOR = re.compile(r"下限|floor", re.IGNORECASE)
@@ -204,13 +204,17 @@ def _gain(made: Ablation) -> dict[str, str]:
 
 
 def _results(section: Section, t: Texts) -> Slide:
-    """A row for each suite and kernel that is no baseline."""
-    catalog, timings = section.context.catalog, section.timings
+    """A row for each suite, of the kernel that is handed in."""
     heads = ("operator", "suite", "kernel", "timed", "speedup_mean", "share_median")
     rows = [[t(name) for name in heads]]
-    lines = [c for c in timings.found if c.kernel != catalog.baseline and timings.of(c)]
-    rows += [_result(line, timings.of(line), t) for line in lines[:MOST_ROWS]]
+    rows += [_result(line, section.timings.of(line), t) for line in _timed(section)[:MOST_ROWS]]
     return Slide(t("slides_results"), rows=rows, notes=t("slides_results_notes"))
+
+
+def _timed(section: Section) -> list[Coverage]:
+    """The lines of what is handed in that hold timings."""
+    timings = section.timings
+    return [line for line in handed(timings.found, section.context.catalog) if timings.of(line)]
 
 
 def _result(line: Coverage, group: Sequence[Measured], t: Texts) -> list[str]:
@@ -234,7 +238,8 @@ def _latency(section: Section, ops: Sequence[str], folder: Path, t: Texts) -> li
 
 def _function(section: Section, folder: Path, t: Texts) -> Slide:
     """Verdicts, and the distribution of errors."""
-    lines = [c for c in results(section.context)[0] if not c.parts and c.tally.total]
+    found = handed(results(section.context)[0], section.context.catalog)
+    lines = [line for line in found if line.tally.total]
     passed = sum(c.tally.passed for c in lines)
     total = sum(c.tally.total for c in lines)
     strict = sum(c.tally.strict for c in lines)
@@ -251,9 +256,8 @@ def _function(section: Section, folder: Path, t: Texts) -> Slide:
 def _limits(section: Section, texts: dict[str, str], t: Texts) -> Slide:
     bullets = [t("slides_limit_device", device=section.context.device.name)]
     for op in texts:
-        bounded = [m for m in section.timings.all
-                   if m.record.op == op and m.share and m.record.kernel
-                   != section.context.catalog.baseline]  # fmt: skip
+        bounded = [m for line in _timed(section) if line.op == op
+                   for m in section.timings.of(line) if m.share]  # fmt: skip
         if bounded:
             worst = min(bounded, key=lambda m: m.share or 1.0)
             share = numbers.percent(worst.share or 0.0)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from mxbench import cli, report
 from mxbench.errors import EXIT_ENVIRONMENT, MxbenchError
-from mxbench.report import Options, figures, html_page, html_text, pdf, slides
+from mxbench.report import Options, figures, html_page, html_text, pdf, slide_setting, slides
 from mxbench.report.texts import Texts
 
 from . import synthetic as s
@@ -48,6 +48,9 @@ needs_cjk = pytest.mark.skipif(not HAS_CJK, reason="no font with Chinese charact
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
+PEER = "flash_mla"  # timed for comparison, and slow
+
+
 def records():
     nsa = s.cases("nsa", "performance")[:7]
     cases = [*s.cases("mla", "functional")[:4], *s.cases("moe", "performance"), *nsa]
@@ -55,7 +58,7 @@ def records():
     for i, case in enumerate(cases):
         found.append(s.timed(case, 0.02 + i / 100, "hopper"))
         found.append(s.timed(case, 0.05 + i / 100, "baseline"))
-    return found
+    return [*found, s.timed(cases[0], 9.0, PEER)]
 
 
 @pytest.fixture(scope="module")
@@ -307,6 +310,26 @@ def test_about_ten_slides_with_titles_charts_and_notes(made):
     tables = [s for page in pages for s in page.shapes if s.has_table]
     assert len(pictures) >= 6
     assert len(tables) >= 3
+
+
+@needs_pptx
+def test_slides_speak_of_what_is_handed_in_of_every_operator(made):
+    pages = list(deck(made).slides)
+    tables = [sh.table for page in pages for sh in page.shapes if sh.has_table]
+    rows = [[cell.text for cell in row.cells] for table in tables for row in table.rows]
+    results = [(row[0], row[2]) for row in rows if row[2] == "hopper"]
+    assert [op for op, _ in results] == ["moe", "mla", "nsa"]
+    said = [sh.text_frame.text for page in pages for sh in page.shapes if sh.has_text_frame]
+    assert not any(PEER in text or "9 ms" in text for text in said)
+    assert not any(PEER in cell for row in rows for cell in row)
+
+
+def test_bullets_get_smaller_until_they_fit():
+    lines = ["字" * 40] * 7
+    assert slide_setting._fitting(lines[:1], 5.0, 5.5, 15) == 15
+    size = slide_setting._fitting(lines, 3.0, 5.5, 15)
+    assert slide_setting.SMALLEST < size < 15
+    assert slide_setting._fitting(lines * 9, 3.0, 5.5, 15) == slide_setting.SMALLEST
 
 
 @needs_pptx
