@@ -57,8 +57,8 @@ PHRASES = {
     "slides_latency": ("时间与规模", "Time against size"),
     "slides_function": ("正确性", "Correctness"),
     "slides_passed": (
-        "官方判定：{total} 例中通过 {passed} 例（{rate}），含各内核",
-        "official verdict: {passed} of {total} passed ({rate}), all kernels",
+        "官方判定，提交的内核：{total} 例中通过 {passed} 例（{rate}）",
+        "official verdict, kernels handed in: {passed} of {total} passed ({rate})",
     ),
     "slides_strict": (
         "严格判定（逐行均方根误差）：{total} 例中通过 {strict} 例",
