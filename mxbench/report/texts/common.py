@@ -33,7 +33,7 @@ PHRASES = {
         "{op}/{suite}，内核 `{kernel}`：{total} 个用例中缺 {missing} 个（{names}）",
         "{op}/{suite}, kernel `{kernel}`: missing {missing} of {total} cases ({names})",
     ),
-    "and_more": ("等 {n} 个", "and {n} more"),
+    "and_more": ("另有 {n} 个", "and {n} more"),
     "auto": ("auto（{kernels}）", "auto ({kernels})"),
     "records_used": (
         "本页由 mxbench 的运行日志生成，采用 {used} 条记录。",
