@@ -31,6 +31,17 @@ def choose_splits(blocks, tiles, sms, *, per_sm, start_tiles, merge_tiles, max_s
     return min(range(1, min(max_splits, MAX_SPLITS, max(tiles, 1)) + 1), key=cost)
 
 
+def column_blocks(dim, block_d):
+    """How many CTAs combine a row of `dim` columns, `block_d` each.
+
+    Raises:
+        ValueError: they would leave columns out.
+    """
+    if block_d <= 0 or dim % block_d:
+        raise ValueError(f"block_d must divide the {dim} columns of the output, not {block_d}")
+    return dim // block_d
+
+
 @T.macro
 def merge_parts(
     D, Part, b, row, splits, block_h, column0, dim, block_d, groups, unroll, Out, Lse, heads
