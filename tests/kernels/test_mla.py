@@ -211,6 +211,15 @@ def test_the_number_of_splits_stays_within_its_bounds(blocks, tiles):
     assert 1 <= splits <= max(1, min(tiles, 64))
 
 
+@pytest.mark.parametrize(("groups", "unroll"), [(1, 1), (1, 4), (4, 1), (2, 2)])
+@pytest.mark.parametrize("splits", [2, 5, 8])
+def test_parts_combine_in_turn_and_side_by_side(splits, groups, unroll):
+    name = "mla/portable/combine"
+    rule = {**SCHEDULES.table("cpu")[name][-1]["use"], "groups": groups, "unroll": unroll}
+    with in_splits(splits), SCHEDULES.override(name, rule):
+        check_paged(MODULES["portable"], True, **paged_inputs((200, 0, 1, 66), 2, 16))
+
+
 @pytest.mark.parametrize("block_d", [1024, 96, 0])
 def test_combining_refuses_blocks_that_would_leave_columns_of_the_output_out(block_d):
     name = "mla/portable/combine"
