@@ -11,22 +11,30 @@ from ..common.dialect import program
 from . import _turned
 from ._combine import LOG2E, ROOM
 from ._decode import share
-from ._turned import BLOCK_N, CONSUMERS, THREADS
+from ._turned import BARRIER, BLOCK_N, CONSUMERS, THREADS
 
 BLOCK_H = 16
 
 
 @T.macro
 def gather(sent, got, come, rank, cluster, width):
-    """Send each CTA its rows, and wait until all have sent theirs to this one."""
-    for r in T.serial(cluster):
+    """Send every other CTA its rows, keep one's own, and wait until all have come.
+
+    Each starts with the CTA behind it, so that they do not all send to the same one. A bulk copy
+    goes to other CTAs only; threads copy the own rows while the others are under way.
+    """
+    for i in T.serial(1, cluster):
+        r = (rank + i) % cluster
         T.copy_cluster(
             sent[r * width : (r + 1) * width],
             got[rank, 0:width],
             dst_block=r,
             remote_barrier=come[0],
         )
+    for i in T.Parallel(width):
+        got[rank, i] = sent[rank * width + i]
     T.barrier_wait(come[0], 0)
+    T.sync_threads(BARRIER, CONSUMERS)  # the own rows are other threads'
 
 
 @T.macro
@@ -81,7 +89,7 @@ def dense(D, *, dim, pe_dim, dtype, stages, cluster):
             sent = T.alloc_shared((BLOCK_H * (dim + ROOM),), "float32")
             # Static, so that it is not overlaid: others write it while this CTA still attends.
             got = T.alloc_shared((cluster, width), "float32", "shared")
-            come = T.alloc_cluster_barrier([cluster])
+            come = T.alloc_cluster_barrier([cluster - 1])
             count = share(T.ceildiv(keys, BLOCK_N), rank, cluster)
             T.pdl_sync()
             T.pdl_trigger()

@@ -31,6 +31,17 @@ def choose_splits(blocks, tiles, sms, *, per_sm, start_tiles, merge_tiles, max_s
     return min(range(1, min(max_splits, MAX_SPLITS, max(tiles, 1)) + 1), key=cost)
 
 
+def column_blocks(dim, block_d):
+    """How many CTAs combine a row of `dim` columns, `block_d` each.
+
+    Raises:
+        ValueError: they would leave columns out.
+    """
+    if block_d <= 0 or dim % block_d:
+        raise ValueError(f"block_d must divide the {dim} columns of the output, not {block_d}")
+    return dim // block_d
+
+
 @T.macro
 def merge_parts(
     D, Part, b, row, splits, block_h, column0, dim, block_d, groups, unroll, Out, Lse, heads
@@ -42,6 +53,68 @@ def merge_parts(
     `column0 + block_d` of Out [B, rows, dim], and Lse [B, Hq, Sq] unless None. `groups` splits are
     loaded side by side, `unroll` times over: the loads' latency is all there is to hide.
     """
+    if groups == 1:
+        merge_in_turn(
+            D, Part, b, row, splits, block_h, column0, dim, block_d, unroll, Out, Lse, heads
+        )
+    else:
+        merge_side_by_side(
+            D, Part, b, row, splits, block_h, column0, dim, block_d, groups, unroll, Out, Lse, heads
+        )
+
+
+@T.macro
+def merge_in_turn(D, Part, b, row, splits, block_h, column0, dim, block_d, unroll, Out, Lse, heads):
+    """For few splits: every thread finds the weights itself and adds up its columns of all splits,
+    `unroll` at a time. Nothing goes through other threads, so that one trip to memory is all."""
+    x = T.truncdiv(row, block_h)
+    at = T.truncmod(row, block_h) * (dim + ROOM)
+    part = D.alloc_fragment((unroll, block_d), "float32")
+    sums = D.alloc_fragment((block_d,), "float32")
+    top = T.alloc_local((unroll,), "float32")
+    mass = T.alloc_local((unroll,), "float32")
+    # So far: the largest score, the sum of weights, and what the next ones make of both.
+    so_far = T.alloc_local((3,), "float32")
+    so_far[0] = LOWEST
+    so_far[1] = 0
+    T.clear(sums)
+    for s0 in T.serial(T.ceildiv(splits, unroll)):
+        for u in T.unroll(unroll):
+            s = T.min(s0 * unroll + u, splits - 1)
+            top[u] = Part[b, s, x, at + dim]
+            mass[u] = Part[b, s, x, at + dim + 1]
+        for u, d in D.parallel(unroll, block_d):
+            s = T.min(s0 * unroll + u, splits - 1)
+            part[u, d] = Part[b, s, x, at + column0 + d]
+        so_far[2] = so_far[0]
+        for u in T.unroll(unroll):
+            so_far[2] = T.max(so_far[2], top[u])
+        fade = T.exp2(so_far[0] - so_far[2])
+        so_far[1] = so_far[1] * fade
+        for d in D.parallel(block_d):
+            sums[d] = sums[d] * fade
+        so_far[0] = so_far[2]
+        for u in T.unroll(unroll):
+            # Splits past the last weigh nothing.
+            top[u] = T.if_then_else(s0 * unroll + u < splits, T.exp2(top[u] - so_far[0]), 0)
+            so_far[1] += top[u] * mass[u]
+            for d in D.parallel(block_d):
+                sums[d] += top[u] * part[u, d]
+    for d in D.parallel(block_d):
+        sums[d] = T.if_then_else(so_far[1] > 0, sums[d] / so_far[1], 0)
+    T.copy(sums, Out[b, row, column0 : column0 + block_d])
+    if Lse is not None:  # noqa: SIM102  (known while tracing; the next is not)
+        if column0 == 0:
+            Lse[b, T.truncmod(row, heads), T.truncdiv(row, heads)] = T.if_then_else(
+                so_far[1] > 0, (so_far[0] + T.log2(so_far[1])) / LOG2E, -T.infinity("float32")
+            )
+
+
+@T.macro
+def merge_side_by_side(
+    D, Part, b, row, splits, block_h, column0, dim, block_d, groups, unroll, Out, Lse, heads
+):
+    """For many splits: groups of threads take turns, and find the weights together."""
     x = T.truncdiv(row, block_h)
     at = T.truncmod(row, block_h) * (dim + ROOM)
     part = D.alloc_fragment((unroll, groups, block_d), "float32")

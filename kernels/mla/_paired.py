@@ -13,7 +13,7 @@ from typing import Any
 import tilelang.language as T
 
 from ..common.dialect import BY_ROLE, program
-from ._combine import LOG2E, LOWEST, ROOM, merge_parts
+from ._combine import LOG2E, LOWEST, ROOM, column_blocks, merge_parts
 from ._decode import share
 
 PASSES = {
@@ -284,6 +284,7 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_d, threads, groups, unroll):
     """As dense_whole, in splits. Part [B, splits, row blocks, BLOCK_H * (dim + ROOM)]: scratch."""
     batch, keys, heads = T.dynamic("batch"), T.dynamic("keys"), T.dynamic("heads")
     splits, blocks = T.dynamic("splits"), T.dynamic("blocks")
+    per_row = column_blocks(dim, block_d)
 
     @T.prim_func
     def main(
@@ -320,7 +321,7 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_d, threads, groups, unroll):
                     False,
                 )  # fmt: skip
                 finish_part(t, s1, 1, b, x, split, scale * LOG2E, Part)
-        with T.Kernel(dim // block_d, heads, batch, threads=threads) as (column, row, b):
+        with T.Kernel(per_row, heads, batch, threads=threads) as (column, row, b):
             T.pdl_sync()
             T.pdl_trigger()
             merge_parts(
@@ -389,6 +390,7 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, block_d, threads, groups, unroll
     batch, pages, max_pages = T.dynamic("batch"), T.dynamic("pages"), T.dynamic("max_pages")
     rows, heads, q_len = T.dynamic("rows"), T.dynamic("heads"), T.dynamic("q_len")
     splits, blocks = T.dynamic("splits"), T.dynamic("blocks")
+    per_row = column_blocks(dim, block_d)
 
     @T.prim_func
     def main(
@@ -430,7 +432,7 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, block_d, threads, groups, unroll
                     scale * LOG2E, True,
                 )  # fmt: skip
                 finish_part(t, s1, 1, b, x, split, scale * LOG2E, Part)
-        with T.Kernel(dim // block_d, rows, batch, threads=threads) as (column, row, b):
+        with T.Kernel(per_row, rows, batch, threads=threads) as (column, row, b):
             T.pdl_sync()
             T.pdl_trigger()
             merge_parts(

@@ -20,7 +20,7 @@ DIM, PE_DIM = 512, 64  # two tiles and the queries of these sizes fill the share
 
 
 _plans = dialect.memo()
-_loaded = set()  # programs that only captures launch, once they have run
+_loaded = set()  # (program that only captures launch, device that it has run on)
 
 
 def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
@@ -38,10 +38,11 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
             return
         sizes = {"dim": DIM, "pe_dim": PE_DIM, "dtype": dtype_name(q)}
         plan = _plan("dense", sizes, q.shape[0], q.shape[1], kv.shape[1]).on(q.device)
-        if plan.alone is not None and plan.launch not in _loaded and not _capturing(q):
+        loaded = (plan.launch, q.device)
+        if plan.alone is not None and loaded not in _loaded and not _capturing(q):
             # A capture may come later, and must not be what loads this program.
             plan.launch(q, q_pe, kv, k_pe, *plan.scratch(), out, softmax_scale)
-            _loaded.add(plan.launch)
+            _loaded.add(loaded)
         dialect.remember(_plans, key, plan)
     schedule.note(plan.used)
     # Two launches take the host longer than the device, unless a graph replays them.

@@ -211,6 +211,24 @@ def test_the_number_of_splits_stays_within_its_bounds(blocks, tiles):
     assert 1 <= splits <= max(1, min(tiles, 64))
 
 
+@pytest.mark.parametrize(("groups", "unroll"), [(1, 1), (1, 4), (4, 1), (2, 2)])
+@pytest.mark.parametrize("splits", [2, 5, 8])
+def test_parts_combine_in_turn_and_side_by_side(splits, groups, unroll):
+    name = "mla/portable/combine"
+    rule = {**SCHEDULES.table("cpu")[name][-1]["use"], "groups": groups, "unroll": unroll}
+    with in_splits(splits), SCHEDULES.override(name, rule):
+        check_paged(MODULES["portable"], True, **paged_inputs((200, 0, 1, 66), 2, 16))
+
+
+@pytest.mark.parametrize("block_d", [1024, 96, 0])
+def test_combining_refuses_blocks_that_would_leave_columns_of_the_output_out(block_d):
+    name = "mla/portable/combine"
+    rule = {**SCHEDULES.table("cpu")[name][-1]["use"], "block_d": block_d}
+    refused = pytest.raises(ValueError, match="divide the 512 columns")
+    with in_splits(2), SCHEDULES.override(name, rule), refused:
+        check_dense(MODULES["portable"], **dense_inputs(1, 16, 200))
+
+
 # ---- Hopper ----
 
 
@@ -289,6 +307,26 @@ def test_hopper_launches_once_only_where_clusters_hold_the_batch():
     assert [p.name.rsplit(".", 2)[-2:] for p, _ in programs if "_clustered" in p.name] == [
         ["_clustered", "dense"]
     ]
+
+
+def test_hopper_loads_what_captures_launch_on_every_device_of_the_process(monkeypatch):
+    hopper, launched = MODULES["hopper"], []
+
+    def both(*tensors):
+        launched.append(("both", str(tensors[0].device)))
+
+    def alone(*tensors):
+        launched.append(("alone", str(tensors[0].device)))
+
+    plan = importlib.import_module(f"{kernels.PACKAGE}.mla._plan").Plan({}, both, None, alone)
+    monkeypatch.setattr(hopper, "_fits", lambda dim, pe_dim: True)
+    monkeypatch.setattr(hopper, "_plan", lambda *shapes: plan)
+    for device in ("cpu", "meta", "cpu"):
+        tensors = [t.to(device) for t in dense_inputs(1, 16, 8).values()]
+        hopper.dense(*tensors, softmax_scale=SCALE)
+    assert launched == [
+        ("both", "cpu"), ("alone", "cpu"), ("both", "meta"), ("alone", "meta"), ("alone", "cpu"),
+    ]  # fmt: skip
 
 
 def test_hopper_gives_long_ragged_sequences_more_ctas_than_there_are_processors():
