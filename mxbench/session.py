@@ -131,14 +131,9 @@ class Session:
 
     def _check_one_device(self, device: DeviceInfo, workers: int) -> None:
         """What must have a device for itself: the cores of a CPU, and the sanitizer's process."""
-        if workers == 1:
-            return
-        if device.kind == "cpu" and self.settings.timing is not None:
-            raise MxbenchError(
-                "perf times one case at a time, and a CPU is one device",
-                "leave --devices out; check may use it on a CPU",
-            )
-        if self.settings.sanitize:
+        if self.settings.timing is not None:
+            devices.require_apart(device.kind, workers, "perf")
+        if workers > 1 and self.settings.sanitize:
             raise MxbenchError(
                 "the sanitizer runs on the first device only", "leave --devices or --sanitize out"
             )

@@ -104,7 +104,7 @@ Target = Annotated[
 Devices = Annotated[
     str | None,
     typer.Option(
-        metavar="all|0,1,...", help="A worker on each of these GPUs, cases spread over them."
+        metavar="all|0,1,...", help="A worker on each of these GPUs, the work spread over them."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -119,6 +122,12 @@ class Supervisor:
         """The worker's process id while there is one."""
         return None if self._process is None else self._process.pid
 
+    def kill(self) -> None:
+        """End the worker from another thread: whoever waits for it hears of its death."""
+        if (pid := self.pid) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def start(self) -> DeviceInfo:
         """Start the worker; returns the device it found.
 
@@ -137,6 +146,12 @@ class Supervisor:
             self.close()
             raise answer.error()
         assert isinstance(answer, Hello), answer
+        if self._visible is not None and answer.device.kind == "cpu":
+            self.close()
+            raise MxbenchError(
+                f"--devices: there is no GPU {self._visible}",
+                "`mxbench env` shows what there is; on a CPU use --target cpu",
+            )
         return answer.device
 
     def _launch(self) -> Message:
