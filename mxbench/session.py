@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -123,9 +123,9 @@ class Session:
 
     def _fleet(self) -> Fleet:
         timing, target = self.settings.timing, self.settings.target
-        folders = [self.workspace.kernels]
+        folders: dict[Path, Mapping[str, str]] = {self.workspace.kernels: {}}
         if timing is not None and timing.against is not None:
-            folders.append(timing.against.kernels)
+            folders[timing.against.kernels] = timing.environ
         seen = devices.visible(self.settings.devices, target)
         return Fleet([Seat(folders, target, self.log, one) for one in seen])
 
@@ -251,6 +251,7 @@ class Session:
                 fleet.method,
                 self.log,
                 lambda share, programs: meter.at(share, f"{programs} programs"),
+                environ=fleet.environ(folder),
             )
         if self._ahead:
             seconds = time.monotonic() - begin

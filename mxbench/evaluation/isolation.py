@@ -26,8 +26,8 @@ from ..devices import VISIBLE_NAMES
 from ..errors import EXIT_ENVIRONMENT, MxbenchError
 from ..record import Record, scrub
 from ..runner.process import cause_of_death, tail
-from . import fence
-from .inner import CACHE, LOG, PACKED_CACHE, PROBE, unpack_cache
+from . import caches, fence
+from .inner import LOG, PROBE
 from .messages import Ended, Heard, Order, Result
 
 INNER = "mxbench.evaluation.inner"
@@ -52,7 +52,7 @@ class Task:
     kit: bytes
     hand_in: bytes
     cache: bytes = b""
-    """A compile cache to begin with, packed."""
+    """Compile caches to begin with, packed."""
     inner: str = INNER
     """Module that measures."""
     hidden: tuple[str, ...] = field(default=())
@@ -131,7 +131,7 @@ def _folder() -> Iterator[Path]:
 
 
 def _make_folders(folder: Path) -> None:
-    for name in ("home", CACHE, "tmp", "work", "state"):
+    for name in ("home", caches.HAND_IN, caches.BASELINE, "tmp", "work", "state"):
         (folder / name).mkdir()
 
 
@@ -142,7 +142,7 @@ def _prepare(folder: Path, task: Task) -> None:
     (folder / "handin.zip").write_bytes(task.hand_in)
     if task.cache:
         with contextlib.suppress(Exception):  # a bad one costs compiling here, no more
-            unpack_cache(task.cache, folder)
+            caches.unpack(task.cache, folder)
 
 
 def environment(folder: Path, visible: str | None, mark: str) -> dict[str, str]:
@@ -158,21 +158,14 @@ def environment(folder: Path, visible: str | None, mark: str) -> dict[str, str]:
     )
     if visible is not None:
         kept.update(dict.fromkeys(VISIBLE_NAMES, visible))
-    cache = str(folder / CACHE)
     return {
         **kept,
         MARK: mark,
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder / "tmp"),
-        "XDG_CACHE_HOME": cache,
         "XDG_CONFIG_HOME": str(folder / "home"),
-        "TILELANG_CACHE_DIR": f"{cache}/tilelang",
-        "TILELANG_TMP_DIR": f"{cache}/tilelang-tmp",
-        "TRITON_CACHE_DIR": f"{cache}/triton",
-        "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
-        "TORCH_EXTENSIONS_DIR": f"{cache}/extensions",
-        "CUDA_CACHE_PATH": f"{cache}/cuda",
         "PYTHONDONTWRITEBYTECODE": "1",
+        **caches.variables(folder / caches.HAND_IN),  # the baseline's workers get their own
     }
 
 
@@ -281,7 +274,7 @@ class _Listener:
             status, reason = "time limit", f"not through within {limit:g} s"
         else:
             status, reason = "died", f"its measuring process was gone: {cause_of_death(code)}"
-        packed = self._folder / PACKED_CACHE
+        packed = self._folder / caches.PACKED
         return Result(
             status=status,
             reason=reason,

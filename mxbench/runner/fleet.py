@@ -7,7 +7,7 @@ the device that has just timed the case.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 from ..device import DeviceInfo
@@ -29,17 +29,24 @@ class Seat:
     """One device, with a worker for each kernels folder: sources of two parties never meet."""
 
     def __init__(
-        self, folders: Sequence[Path], target: str, log: Path, visible: str | None
+        self,
+        folders: Mapping[Path, Mapping[str, str]],
+        target: str,
+        log: Path,
+        visible: str | None,
     ) -> None:
         """
         Args:
-            folders: kernels folders; the first serves every kernel of no other one.
+            folders: kernels folders, the first of which serves every kernel of no other one, and
+                the environment variables of each one's workers.
             target, log: as of `Supervisor`.
             visible: the only GPU that the workers see; None for the first there is.
         """
         beside = len(folders) - 1
+        self.folders = folders
         self._supervisors = {
-            f: Supervisor(f, target, log, visible=visible, companions=beside) for f in folders
+            f: Supervisor(f, target, log, visible=visible, companions=beside, environ=environ)
+            for f, environ in folders.items()
         }
         self._first = next(iter(self._supervisors.values()))
 
@@ -90,6 +97,10 @@ class Fleet(Crew[Seat]):
         """Seconds that a kernel may take."""
         for seat in self.seats:
             seat.allow(timeout)
+
+    def environ(self, folder: Path) -> Mapping[str, str]:
+        """Environment variables of the workers of a kernels folder."""
+        return self.seats[0].folders.get(folder, {})
 
     def load(self, kernel: Kernel) -> None:
         """Import a kernel's module in one worker; the others will do alike."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
+import tarfile
 import threading
 import time
 import zipfile
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mxbench.errors import MxbenchError
-from mxbench.evaluation import entrants, fence, isolation, parcel
+from mxbench.evaluation import caches, entrants, fence, isolation, parcel
 from mxbench.evaluation.messages import Order, Work
 from mxbench.workspace import Workspace
 
@@ -151,12 +153,44 @@ def test_the_device_is_found_in_such_a_process_too():
     assert caught.value.exit_code == 3
 
 
+# --- compile caches -------------------------------------------------------------------------------
+
+
+def test_the_baseline_s_cache_is_packed_before_the_hand_in_s_is_filled(tmp_path):
+    (tmp_path / "there").mkdir()
+    for name in (caches.HAND_IN, caches.BASELINE):
+        (tmp_path / name).mkdir()
+
+    def filled():
+        (tmp_path / caches.BASELINE / "key").write_text("the baseline's")
+        yield caches.BASELINE
+        (tmp_path / caches.BASELINE / "key").write_text("planted")
+        (tmp_path / caches.HAND_IN / "key").write_text("the hand-in's")
+        yield caches.HAND_IN
+
+    caches.unpack(caches.pack(tmp_path, filled()), tmp_path / "there")
+    assert (tmp_path / "there" / caches.BASELINE / "key").read_text() == "the baseline's"
+    assert (tmp_path / "there" / caches.HAND_IN / "key").read_text() == "the hand-in's"
+
+
+@pytest.mark.parametrize(
+    "name", ["order.json", "cache/../order.json", "/cache/x", ".", "cache-baseline/../../x"]
+)
+def test_of_a_packed_cache_nothing_else_is_put_in_place(tmp_path, name):
+    (tmp_path / "task").mkdir()
+    memory = io.BytesIO()
+    with tarfile.open(fileobj=memory, mode="w") as packed:
+        for one in (name, "cache/good"):
+            packed.addfile(tarfile.TarInfo(one))
+    caches.unpack(memory.getvalue(), tmp_path / "task")
+    found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == {"task/cache/good"}
+
+
 # --- what travels -------------------------------------------------------------------------------
 
 
 def names(packed: bytes) -> set[str]:
-    import io
-
     return set(zipfile.ZipFile(io.BytesIO(packed)).namelist())
 
 

@@ -38,7 +38,7 @@ def steps():
 @pytest.fixture
 def fleet(tmp_path):
     log = tmp_path / "log"
-    return Fleet([Seat([tmp_path], "cpu", log, str(number)) for number in range(3)])
+    return Fleet([Seat({tmp_path: {}}, "cpu", log, str(number)) for number in range(3)])
 
 
 def test_every_case_once_its_baseline_on_the_same_device_and_none_beside_it(fleet, steps):
