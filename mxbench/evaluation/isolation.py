@@ -41,6 +41,9 @@ _PASSED_ON = (
     "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MXBENCH_START_METHOD", "VIRTUAL_ENV",
 )  # fmt: skip
 _PREFIXES = ("TILELANG_MACA_", "NVIDIA_")
+_KILLED = (-signal.SIGKILL, -signal.SIGTERM, 1)
+"""Exit codes of the fence when what is inside, or itself, is killed; util-linux 2.38 makes a 1 of
+it, with which the measuring process itself never ends."""
 _decode = msgspec.json.Decoder(Heard | Ended).decode
 
 
@@ -59,6 +62,11 @@ class Task:
     """Folders and files of this machine that the hand-in shall not see."""
     fenced: bool = True
     """Whether to use namespaces where there are any."""
+
+    @property
+    def walled(self) -> bool:
+        """Whether it runs behind namespaces on this very machine."""
+        return self.fenced and fence.available()
 
 
 def run(
@@ -216,7 +224,7 @@ class _Listener:
     def result(self) -> Result:
         mark, log = secrets.token_hex(8), self._folder / LOG
         command = [sys.executable, "-m", self._task.inner, str(self._folder)]
-        if self._task.fenced and fence.available():
+        if self._task.walled:
             command = fence.around(command, self._folder, self._task.hidden)
         with log.open("ab") as file:
             process = _start(command, self._folder, self._task.order.visible, mark, file.fileno())
@@ -272,6 +280,8 @@ class _Listener:
         elif not in_time:
             limit = self._task.order.limit
             status, reason = "time limit", f"not through within {limit:g} s"
+        elif self._task.walled and code in _KILLED:
+            status, reason = "unmeasured", "its measuring process was killed, from outside"
         else:
             status, reason = "died", f"its measuring process was gone: {cause_of_death(code)}"
         packed = self._folder / caches.PACKED

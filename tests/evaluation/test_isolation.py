@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
+import signal
+import subprocess
 import sys
 import tarfile
 import threading
@@ -93,7 +96,56 @@ def test_it_can_be_stopped(task):
     stop, begin = threading.Event(), time.monotonic()
     threading.Timer(0.5, stop.set).start()
     result, _ = run(task("hanging", limit=60.0), stop)
-    assert result.status == "died" and time.monotonic() - begin < 20
+    assert result.status == ("unmeasured" if fence.available() else "died")
+    assert time.monotonic() - begin < 20
+
+
+def children(pid):
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(word) for path in tasks for word in path.read_text().split()]
+
+
+@pytest.mark.parametrize(
+    ("fenced", "behind"),
+    [(True, False), (True, True), (False, False)],
+    ids=["the fence", "what is behind it", "no fence"],
+)
+def test_killed_from_outside_a_hand_in_is_to_blame_only_without_a_fence(task, fenced, behind):
+    if fenced and not fence.available():
+        pytest.skip("no user namespaces here")
+    before, found = set(children(os.getpid())), []
+    one = dataclasses.replace(task("hanging", limit=60.0), fenced=fenced)
+    thread = threading.Thread(target=lambda: found.append(run(one)))
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not found and time.monotonic() < deadline:
+        mine = [pid for pid in children(os.getpid()) if pid not in before]
+        inner = [pid for one in mine for pid in children(one)] if fenced else mine
+        if inner:
+            time.sleep(0.5)
+            os.kill((inner if behind else mine)[0], signal.SIGKILL)
+            break
+        time.sleep(0.05)
+    thread.join(30)
+    ((result, _),) = found
+    if fenced:
+        assert (result.status, result.reason) == (
+            "unmeasured", "its measuring process was killed, from outside",
+        )  # fmt: skip
+    else:
+        assert result.status == "died" and "killed by SIGKILL" in result.reason
+
+
+@pytest.mark.skipif(not fence.available(), reason="no user namespaces here")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_behind_the_fence_what_measures_cannot_be_killed_from_inside(tmp_path, number):
+    (tmp_path / "own" / "work").mkdir(parents=True)
+    code = f"import os; [os.kill(p, {int(number)}) for p in (os.getpid(),)]; print('alive')"
+    done = subprocess.run(
+        fence.around([sys.executable, "-c", code], tmp_path / "own", ()),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
 
 
 @pytest.fixture
