@@ -72,6 +72,11 @@ class Session:
         """What is done so far, in the order of the plan."""
         return [(step, self._done[step.key]) for step in self.steps if step.key in self._done]
 
+    @property
+    def records(self) -> list[Record]:
+        """Of what is finished, in the order of the plan."""
+        return [record for _, record in self.finished]
+
     def run(self, meter: Meter, on_record: Callable[[Record], None]) -> None:
         """Do it all.
 
