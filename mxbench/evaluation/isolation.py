@@ -41,9 +41,10 @@ _PASSED_ON = (
     "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MXBENCH_START_METHOD", "VIRTUAL_ENV",
 )  # fmt: skip
 _PREFIXES = ("TILELANG_MACA_", "NVIDIA_")
-_KILLED = (-signal.SIGKILL, -signal.SIGTERM, 1)
-"""Exit codes of the fence when what is inside, or itself, is killed; util-linux 2.38 makes a 1 of
-it, with which the measuring process itself never ends."""
+_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, 1)
+"""Exit codes of the fence that no hand-in behind it can cause: itself or what measures is killed.
+util-linux 2.38 makes a 1 of the latter; the measuring process ends with 1 only if it cannot begin.
+"""
 _decode = msgspec.json.Decoder(Heard | Ended).decode
 
 
@@ -280,10 +281,10 @@ class _Listener:
         elif not in_time:
             limit = self._task.order.limit
             status, reason = "time limit", f"not through within {limit:g} s"
-        elif self._task.walled and code in _KILLED:
-            status, reason = "unmeasured", "its measuring process was killed, from outside"
         else:
-            status, reason = "died", f"its measuring process was gone: {cause_of_death(code)}"
+            outside = self._task.walled and code in _OUTSIDE
+            status = "unmeasured" if outside else "died"
+            reason = f"its measuring process was gone: {cause_of_death(code)}"
         packed = self._folder / caches.PACKED
         return Result(
             status=status,
