@@ -61,6 +61,22 @@ def visible(text: str | None, target: str) -> list[str | None]:
     return [there[number] for number in numbers]
 
 
+def require_apart(kind: str, workers: int, command: str) -> None:
+    """See that what is timed has a device for itself.
+
+    Args:
+        kind: of the device that the workers found.
+
+    Raises:
+        MxbenchError: exit code 2; the workers share a CPU.
+    """
+    if kind == "cpu" and workers > 1:
+        raise MxbenchError(
+            f"{command} times one case at a time, and a CPU is one device",
+            "leave --devices out; check and fuzz may use it on a CPU",
+        )
+
+
 def _count() -> int:
     """GPUs that torch sees, asked in a process of its own: this one shall not import it."""
     environ = {**os.environ, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -72,6 +72,11 @@ class Session:
         """What is done so far, in the order of the plan."""
         return [(step, self._done[step.key]) for step in self.steps if step.key in self._done]
 
+    @property
+    def records(self) -> list[Record]:
+        """Of what is finished, in the order of the plan."""
+        return [record for _, record in self.finished]
+
     def run(self, meter: Meter, on_record: Callable[[Record], None]) -> None:
         """Do it all.
 
@@ -123,22 +128,17 @@ class Session:
 
     def _fleet(self) -> Fleet:
         timing, target = self.settings.timing, self.settings.target
-        folders = [self.workspace.kernels]
+        folders: dict[Path, Mapping[str, str]] = {self.workspace.kernels: {}}
         if timing is not None and timing.against is not None:
-            folders.append(timing.against.kernels)
+            folders[timing.against.kernels] = timing.environ
         seen = devices.visible(self.settings.devices, target)
         return Fleet([Seat(folders, target, self.log, one) for one in seen])
 
     def _check_one_device(self, device: DeviceInfo, workers: int) -> None:
         """What must have a device for itself: the cores of a CPU, and the sanitizer's process."""
-        if workers == 1:
-            return
-        if device.kind == "cpu" and self.settings.timing is not None:
-            raise MxbenchError(
-                "perf times one case at a time, and a CPU is one device",
-                "leave --devices out; check may use it on a CPU",
-            )
-        if self.settings.sanitize:
+        if self.settings.timing is not None:
+            devices.require_apart(device.kind, workers, "perf")
+        if workers > 1 and self.settings.sanitize:
             raise MxbenchError(
                 "the sanitizer runs on the first device only", "leave --devices or --sanitize out"
             )
@@ -256,6 +256,7 @@ class Session:
                 fleet.method,
                 self.log,
                 lambda share, programs: meter.at(share, f"{programs} programs"),
+                environ=fleet.environ(folder),
             )
         if self._ahead:
             seconds = time.monotonic() - begin

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from .case import Case
@@ -24,6 +25,8 @@ class TimingSettings:
     """A kernel to time beside, case by case."""
     against: Workspace | None = None
     """Whose baseline, in workers of its own; None for the workspace's."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of the workers and compilers of `against`, beside this process's."""
     budget: float = 60.0
     """Seconds for timing one case on a CPU; the whole run may take RUN_BUDGETS times that."""
 

@@ -21,7 +21,7 @@ LEAST_ROWS = 3
 def blocks(done: Round, seconds: float, height: int) -> Iterator[RenderableType]:
     """What one check found, in at most `height` lines where that can be done."""
     session = done.session
-    records = [record for _, record in session.finished]
+    records = session.records
     if records and session.device is not None:
         rows = max(LEAST_ROWS, height - FRAME)
         bad = [r for r in records if not (r.passed and r.strict is Status.PASSED)]
@@ -47,7 +47,7 @@ def _verdict(done: Round, seconds: float) -> Text:
         if done.problem.hint:
             text += f"\n  {done.problem.hint}"
         return Text(text, "bold red").append(f"\n{tail}", "dim not bold")
-    counted = tally([record for _, record in done.session.finished], len(done.session.steps))
+    counted = tally(done.session.records, len(done.session.steps))
     good = counted.strict == counted.total - counted.skipped and counted.passed > 0
     line = Text(f"{done.kernel}: ", "bold")
     line.append("PASSED" if good else "FAILED", "bold green" if good else "bold red")

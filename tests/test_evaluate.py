@@ -26,6 +26,20 @@ open("left-behind", "w").close()
 open(os.path.expanduser("~/left-behind"), "w").close()
 """
 
+# Leaves a program in whatever compile cache it is told of; the baseline finds none but its own.
+PLANTING = """
+import pathlib
+CACHE = pathlib.Path(os.environ["TILELANG_CACHE_DIR"])
+CACHE.mkdir(parents=True, exist_ok=True)
+(CACHE / "planted").write_text("a program")
+"""
+WARY = """
+import os
+CACHE = os.environ["TILELANG_CACHE_DIR"]
+assert "cache-baseline" in CACHE and not os.path.exists(CACHE + "/planted"), "a planted program"
+assert all("cache-baseline" in os.environ[name] for name in ("XDG_CACHE_HOME", "TRITON_CACHE_DIR"))
+"""
+
 
 @pytest.fixture
 def root(tmp_path):
@@ -36,7 +50,9 @@ def root(tmp_path):
     subs = tmp_path / "subs"
     folder = subs / "good" / "kernels" / "mla"
     folder.mkdir(parents=True)
-    source = sandbox.KERNELS["good"] + CURIOUS.format(others=str(subs))
+    source = sandbox.KERNELS["good"] + CURIOUS.format(others=str(subs)) + PLANTING
+    with (tmp_path / "kernels" / "mla" / "baseline.py").open("a") as baseline:
+        baseline.write(WARY)
     (folder / "good.py").write_text(source)
     shutil.make_archive(str(subs / "good"), "zip", subs / "good")
     shutil.rmtree(subs / "good")

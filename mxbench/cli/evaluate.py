@@ -48,9 +48,7 @@ def evaluate_command(
             "--kernel", metavar="NAME", help="Whose. Default: the one handed in, or auto."
         ),
     ] = None,
-    rule: Annotated[
-        str | None, typer.Option("--rule", metavar="NAME", help="Default: the contest's.")
-    ] = None,
+    rule: options.Rule = None,
     target: options.Target = "auto",
     devices: options.Devices = None,
     cluster: Annotated[
@@ -84,9 +82,7 @@ def evaluate_command(
     refuse_banned: Annotated[
         bool, typer.Option("--refuse-banned", help="Do not rank what the lint objects to.")
     ] = False,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Headline and per-call samples only.")
-    ] = False,
+    quick: options.Quick = False,
     fence: Annotated[
         bool, typer.Option(help="Namespaces for each hand-in, where there are any (unshare).")
     ] = True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,9 +17,11 @@ from . import options
 if TYPE_CHECKING:
     from ..case import Case
     from ..device import DeviceInfo
-    from ..fuzzing.campaign import Finding, Judge, Tally
+    from ..fuzzing.campaign import Finding, Tally
     from ..fuzzing.space import Shape
     from ..kernel import Kernel
+    from ..runner.crew import Crew
+    from ..runner.protocol import Outcome
     from ..runner.supervisor import Supervisor
     from ..view import Meter
     from ..workspace import Workspace
@@ -58,6 +61,7 @@ def fuzz_command(
     contract: options.ContractName = None,
     kernel: options.KernelName = "auto",
     target: options.Target = "auto",
+    devices: options.Devices = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws: the same cases again.")] = 0,
     shapes: Annotated[
         int | None,
@@ -89,7 +93,7 @@ def fuzz_command(
     _require_hypothesis()
     wanted = _Wanted(runs, contract, kernel, shapes, seed, budget)
     limit = options.check_timeout(timeout) or TIMEOUT
-    device, results = _run(op, wanted, options.check_target(target), limit, quiet)
+    device, results = _run(op, wanted, options.check_target(target), devices, limit, quiet)
     if json:
         _print_json(device, results)
     else:
@@ -110,26 +114,31 @@ def _require_hypothesis() -> None:
 
 
 def _run(
-    op: str, wanted: _Wanted, target: str, timeout: float, quiet: bool
+    op: str, wanted: _Wanted, target: str, chosen: str | None, timeout: float, quiet: bool
 ) -> tuple[DeviceInfo, list[_Result]]:
-    from .. import view, workspace
+    """chosen: `--devices`."""
+    from .. import devices, view, workspace
     from ..plan import operators
+    from ..runner.crew import Crew
     from ..runner.supervisor import Supervisor
 
     here, ops = workspace.find(), operators(op)
     _check_contract(ops, wanted.contract)
+    seen = devices.visible(chosen, target)
     with (
         tempfile.TemporaryDirectory() as folder,
-        Supervisor(here.kernels, target, Path(folder) / "log", timeout) as supervisor,
+        Crew(
+            [Supervisor(here.kernels, target, Path(folder) / "log", timeout, one) for one in seen]
+        ) as crew,
         view.meter(quiet=quiet) as meter,
     ):
         if target != "auto":
             for one in ops:
                 _kernels(here, one, wanted, target)  # what is wrong is said before torch starts
         meter.phase("starting", 1)
-        device = supervisor.start()
+        device = crew.start()
         log = Path(folder) / "log"
-        return device, [_fuzz(here, one, wanted, device, supervisor, meter, log) for one in ops]
+        return device, [_fuzz(here, one, wanted, device, crew, meter, log) for one in ops]
 
 
 def _check_contract(ops: list[str], contract: str | None) -> None:
@@ -167,18 +176,19 @@ def _fuzz(
     op: str,
     wanted: _Wanted,
     device: DeviceInfo,
-    supervisor: Supervisor,
+    crew: Crew[Supervisor],
     meter: Meter,
     log: Path,
 ) -> _Result:
     from ..fuzzing import campaign, found, space
+    from ..fuzzing.spread import Spread
     from ..plan import reproduce
     from ..runner.ahead import compile_ahead
     from ..runs import Step
 
     serving = _kernels(here, op, wanted, device.kind)
     for kernel in dict.fromkeys(serving.values()):
-        supervisor.load(kernel)
+        crew.seats[0].load(kernel)  # the others will do alike
     among = [
         shape
         for contract in serving
@@ -188,17 +198,17 @@ def _fuzz(
     meter.phase(f"compiling for {op}", 1)
     cases = campaign.drawn(strategy, min(wanted.runs, AHEAD), wanted.seed)
     steps = [Step(case, serving[case.contract]) for case in cases]
-    compile_ahead(
-        steps, here.kernels, device, supervisor.method, log, lambda share, _: meter.at(share)
-    )
+    compile_ahead(steps, here.kernels, device, crew.method, log, lambda share, _: meter.at(share))
     meter.phase(f"fuzzing {op}", wanted.runs)
+    judge = Spread(crew, _judge(serving, device))
     tally, findings = campaign.run(
         strategy,
-        _judge(supervisor, serving, device),
+        judge,
         wanted.runs,
         wanted.seed,
         meter.at,
         wanted.budget,
+        judge.expect if len(crew.seats) > 1 else None,
     )
     kept = []
     for one in findings:
@@ -213,12 +223,14 @@ def _rest(one: Finding) -> tuple[Any, ...]:
     return one.outcome, one.first, one.shrinks, one.steady
 
 
-def _judge(supervisor: Supervisor, serving: dict[str, Kernel], device: DeviceInfo) -> Judge:
+def _judge(
+    serving: dict[str, Kernel], device: DeviceInfo
+) -> Callable[[Supervisor, Case, str], Outcome]:
     from ..runner.limits import reason_to_skip
     from ..runner.protocol import Outcome
     from ..verdict import Status
 
-    def judge(case: Case, precision: str) -> Outcome:
+    def judge(supervisor: Supervisor, case: Case, precision: str) -> Outcome:
         skip = reason_to_skip(case, device, supervisor.timeout)
         if skip:
             return Outcome(status=Status.SKIPPED, reason=skip)

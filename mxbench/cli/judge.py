@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, MxbenchError
+from ..errors import MxbenchError
 from . import options
+from .running import run_and_show
 
 if TYPE_CHECKING:
     from ..publicjudge.session import Judging
@@ -54,7 +54,7 @@ def judge_command(
     Beside the problem's own verdict stands mxbench's strict one where it knows the operator. Both
     files run in the worker only. Exit codes as for check.
     """
-    from .. import view, workspace
+    from .. import workspace
     from ..publicjudge import folder
     from ..publicjudge.session import TIMEOUT, Judging, Settings
 
@@ -73,24 +73,14 @@ def judge_command(
     judging = Judging(
         here, folder.find(here, problem), folder.submission(submission), settings, state
     )
-    interrupted = False
-    with view.meter(quiet=quiet) as meter:
-        try:
-            judging.run(meter, lambda r: meter.note(view.verdict_line(r)) if verbose else None)
-        except KeyboardInterrupt:
-            interrupted = True
-            meter.note("interrupted: what is finished is kept, the same command continues")
-    if verbose:
-        print(f"workers' output: {judging.log}", file=sys.stderr)
-    elif judging.log.exists() and not judging.log.stat().st_size:
-        judging.log.unlink()
-    (_print_json if json else _print_table)(judging, interrupted)
-    if judging.trouble is not None:
-        raise judging.trouble
-    if interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
-    if any(not r.passed and not r.skipped for r in judging.records):
-        raise typer.Exit(EXIT_FAILED)
+
+    def show(interrupted: bool) -> None:
+        if json:
+            _print_json(judging, interrupted)
+        else:
+            _print_table(judging)
+
+    run_and_show(judging, show, quiet=quiet, verbose=verbose)
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:
@@ -106,7 +96,7 @@ def _numbers(text: str | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _print_table(judging: Judging, interrupted: bool) -> None:
+def _print_table(judging: Judging) -> None:
     from .. import view, view_judge
     from ..publicjudge.session import summarise
     from ..verdict import Status

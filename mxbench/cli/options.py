@@ -104,7 +104,7 @@ Target = Annotated[
 Devices = Annotated[
     str | None,
     typer.Option(
-        metavar="all|0,1,...", help="A worker on each of these GPUs, cases spread over them."
+        metavar="all|0,1,...", help="A worker on each of these GPUs, the work spread over them."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
@@ -128,6 +128,11 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a parameter, dtype or inputs.FIELD."),
 ]
+Rule = Annotated[
+    str | None,
+    typer.Option("--rule", metavar="NAME", help="Rule of cases/rules/. Default: the contest's."),
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Headline and per-call samples only.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Do not continue an interrupted run.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only failures and the summary.")]
 Verbose = Annotated[

@@ -29,16 +29,11 @@ def perf_command(
     ] = None,
     target: options.Target = "auto",
     devices: options.Devices = None,
-    rule: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Rule of cases/rules/. Default: the contest's."),
-    ] = None,
+    rule: options.Rule = None,
     mode: Annotated[
         str, typer.Option(metavar="eager|graph", help="What the headline times.")
     ] = "eager",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Headline and per-call samples only.")
-    ] = False,
+    quick: options.Quick = False,
     budget: Annotated[
         float, typer.Option(help="Seconds for timing one case on a CPU; a run gets four times it.")
     ] = 60.0,
@@ -102,7 +97,7 @@ def _print_tables(session: Session, quiet: bool) -> None:
     if device is None or timing is None:
         return
     out = view.console()
-    records = [record for _, record in session.finished]
+    records = session.records
     for op in dict.fromkeys(record.op for record in records):
         mine = [record for record in records if record.op == op]
         if any(record.timing for record in mine):

@@ -34,9 +34,7 @@ def rank_command(
         str | None,
         typer.Option("--kernel", metavar="NAME", help="Whose. Default: the one beside baseline."),
     ] = None,
-    rule: Annotated[
-        str | None, typer.Option("--rule", metavar="NAME", help="Default: the contest's.")
-    ] = None,
+    rule: options.Rule = None,
     aggregate: Annotated[
         str | None,
         typer.Option(metavar="mean|median", help="Over the cases, instead of as the rule says."),

@@ -1,15 +1,16 @@
-"""What `check` and `perf` share: from options to a session, running it, its JSON, its exit code."""
+"""What `check`, `perf` and `judge` share: a session of options, running, JSON, exit codes."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import typer
 
-from ..errors import EXIT_FAILED, EXIT_INTERRUPTED
+from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, MxbenchError
 
 if TYPE_CHECKING:  # what costs time is imported when a command runs, not for `--help`
     from ..plan import Request
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # what costs time is imported when a command runs, not for `-
     from ..runs import Step
     from ..score import Tally
     from ..session import Session
+    from ..view import Meter
 
 
 def build_request(
@@ -64,28 +66,59 @@ def run_session(
     json: bool,
 ) -> None:
     """Run the session and print it, whole or as far as Ctrl-C let it; exit with its code."""
+
+    def show(interrupted: bool) -> None:
+        if verbose:
+            print(f"programs: {session.programs}", file=sys.stderr)
+        if json:
+            _print_json(session, interrupted)
+        else:
+            print_tables(session, quiet)
+
+    run_and_show(session, show, quiet=quiet, verbose=verbose)
+
+
+class Recorded(Protocol):
+    """What leaves records as it runs: a session, or a judging."""
+
+    trouble: MxbenchError | None
+
+    @property
+    def log(self) -> Path: ...
+
+    @property
+    def records(self) -> list[Record]: ...
+
+    def run(self, meter: Meter, on_record: Callable[[Record], None]) -> None: ...
+
+
+def run_and_show(
+    one: Recorded, show: Callable[[bool], None], *, quiet: bool, verbose: bool
+) -> None:
+    """Run it and show it, whole or as far as Ctrl-C let it; exit with its code.
+
+    Args:
+        show: called with whether it was interrupted.
+    """
     from .. import view
 
     interrupted = False
     with view.meter(quiet=quiet) as meter:
         try:
-            session.run(meter, (lambda r: meter.note(view.verdict_line(r))) if verbose else _ignore)
+            one.run(meter, (lambda r: meter.note(view.verdict_line(r))) if verbose else _ignore)
         except KeyboardInterrupt:
             interrupted = True
             meter.note("interrupted: what is finished is kept, the same command continues")
     if verbose:
-        print(f"programs: {session.programs}; workers' output: {session.log}", file=sys.stderr)
-    elif session.log.exists() and not session.log.stat().st_size:
-        session.log.unlink()
-    if json:
-        _print_json(session, interrupted)
-    else:
-        print_tables(session, quiet)
-    if session.trouble is not None:
-        raise session.trouble
+        print(f"workers' output: {one.log}", file=sys.stderr)
+    elif one.log.exists() and not one.log.stat().st_size:
+        one.log.unlink()
+    show(interrupted)
+    if one.trouble is not None:
+        raise one.trouble
     if interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
-    if any(not r.passed and not r.skipped for _, r in session.finished):
+    if any(not r.passed and not r.skipped for r in one.records):
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -98,7 +131,7 @@ def tallies(session: Session) -> dict[tuple[str, str], Tally]:
     from ..score import by_suite
 
     planned = [(step.case.op, step.case.suite) for step in session.steps]
-    return by_suite([record for _, record in session.finished], planned)
+    return by_suite(session.records, planned)
 
 
 def reproduce_command(session: Session, step: Step) -> str:
@@ -135,6 +168,6 @@ def _print_json(session: Session, interrupted: bool) -> None:
             for step, record in session.finished
             if not record.passed
         },
-        "records": [record for _, record in session.finished],
+        "records": session.records,
     }
     print(msgspec.json.encode(document).decode())

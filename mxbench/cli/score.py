@@ -40,9 +40,7 @@ def score_command(
     device: Annotated[
         str | None, typer.Option("--device", metavar="NAME", help="If the journal has several.")
     ] = None,
-    rule: Annotated[
-        str | None, typer.Option("--rule", metavar="NAME", help="Default: the contest's.")
-    ] = None,
+    rule: options.Rule = None,
     weight: Annotated[
         float | None,
         typer.Option(help="Of the technical score, instead of the rule's (an example has 0.3)."),

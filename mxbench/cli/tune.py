@@ -38,9 +38,10 @@ def tune_command(
     most: Annotated[
         int, typer.Option("--most", metavar="N", help="Candidates of a shape class.")
     ] = 48,
-    budget: Annotated[float, typer.Option(help="Seconds on the device, compiling apart.")] = 180.0,
+    budget: Annotated[float, typer.Option(help="Seconds of racing, compiling apart.")] = 180.0,
     timeout: Annotated[float, typer.Option(help="Seconds a candidate's call may take.")] = 20.0,
     target: options.Target = "auto",
+    devices: options.Devices = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the space and what cannot fit; compile nothing."),
@@ -68,8 +69,9 @@ def tune_command(
     """Search a kernel's schedules on this device, and keep the faster ones.
 
     Candidates come from the schedule files; those that cannot fit are dropped before compiling, the
-    others compiled in parallel, judged, and raced against the schedule in use. Winners are written
-    with their evidence to kernels/common/schedules/, or to --out (used with MXBENCH_SCHEDULES=DIR).
+    others compiled in parallel, judged, and raced against the schedule in use: each on one GPU,
+    also with --devices. Winners are written with their evidence to kernels/common/schedules/, or to
+    --out (used with MXBENCH_SCHEDULES=DIR).
     """
     from .. import workspace
     from ..tuning import space
@@ -88,6 +90,7 @@ def tune_command(
         most=most,
         budget=budget,
         timeout=timeout,
+        devices=devices,
         fresh=fresh,
     )
     request = build_request(
@@ -193,20 +196,24 @@ def _tune(
     json: bool,
     quiet: bool,
 ) -> None:
-    from .. import view, view_tune
+    from .. import devices, view, view_tune
+    from ..runner.crew import Crew
     from ..runner.referee import Referee
     from ..runner.workshop import Workshop
     from ..tuning.search import limits_of, processes
 
+    target, timeout = settings.target, settings.timeout
+    seen = devices.visible(settings.devices, target)
     with (
         _search(here, request, settings, quiet) as (search, log),
-        Referee(here.kernels, settings.target, log) as referee,
+        Crew([Referee(here.kernels, target, log, timeout, one) for one in seen]) as crew,
     ):
-        device = referee.start()
+        device = crew.start()
+        devices.require_apart(device.kind, len(seen), "tune")
         file = _file(here, device, out)
-        with Workshop(here.kernels, device, referee.method, log, processes()) as workshop:
+        with Workshop(here.kernels, device, crew.method, log, processes()) as workshop:
             search.look(workshop, device, limits_of(device))
-            search.run(referee, workshop, device, here.state)
+            search.run(crew, workshop, device, here.state)
     wrote = _write(here, search, device, file)
     if json:
         _print_json(search, device, wrote)

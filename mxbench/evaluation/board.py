@@ -177,6 +177,10 @@ class Board:
             return []
         return [w for w in self._waiting if not any(self.allowed(w, p) for p in there)]
 
+    def take(self, work: Work) -> None:
+        """Take a waiting task from the queue: a process that is gone had begun it."""
+        self._waiting.remove(work)
+
     def give_up(self, work: Work) -> None:
         """End a waiting task without a result."""
         self._waiting.remove(work)

@@ -11,7 +11,7 @@ from ..record import Record
 from . import drift, ledger
 from .board import Board
 from .executor import Try
-from .ledger import Entry, Ledger
+from .ledger import Entry, Kind, Ledger
 from .messages import Place, Result, Work
 from .options import Options
 
@@ -46,15 +46,19 @@ class Book:
 
     def failed(self, run: Try, reason: str, blame: bool) -> None:
         """A try without a result: again, elsewhere perhaps, but not for ever."""
-        work, task = run.work, self.board.tasks[run.work]
-        line = ledger.entry(work, "strike" if blame else "loss", run.place)
+        line = ledger.entry(run.work, "strike" if blame else "loss", run.place)
         self.ledger.add(msgspec.structs.replace(line, reason=reason))
+        self._tried(run.work, run.place, reason, blame=blame)
+
+    def _tried(self, work: Work, place: Place | None, reason: str, *, blame: bool) -> None:
+        """Count a try that is written down; the last one gives the task its result."""
+        task = self.board.tasks[work]
         if blame and not self.board.strike(work):
             reason = f"its worker died {task.strikes} times, at last: {reason}"
-            self.end(work, run.place, Result(status="died", reason=reason))
+            self.end(work, place, Result(status="died", reason=reason))
         elif not blame and not self.board.lose(work):
             reason = f"given up after {task.losses} lost tries, at last: {reason}"
-            self.end(work, run.place, Result(status="unmeasured", reason=reason))
+            self.end(work, place, Result(status="unmeasured", reason=reason))
 
     def finished(self, run: Try, result: Result, places: Iterable[Place]) -> None:
         """A try has a result; `places` are those where it could be measured again."""
@@ -130,6 +134,7 @@ class Book:
     def _restore(self, shares_host: bool) -> None:
         """Take over what the ledger says."""
         strikes: Counter[Work] = Counter()
+        losses: Counter[Work] = Counter()
         running: dict[Work, Entry] = {}
         for line in self.ledger.entries:
             work = line.work
@@ -138,6 +143,7 @@ class Book:
             if work not in self.board.tasks:  # of a hand-in that does not take part any more
                 continue
             strikes[work] += line.kind == "strike"
+            losses[work] += line.kind == "loss"
             running.pop(work, None)
             if line.kind == "start":
                 running[work] = line
@@ -150,23 +156,23 @@ class Book:
             if line.kind in ("drift", "flag"):
                 self.board.flags[line.machine] += 1
             self.model = self.model or line.model
-        for work, count in strikes.items():
-            self.board.tasks[work].strikes = count
+        for work, task in self.board.tasks.items():
+            task.strikes, task.losses = strikes[work], losses[work]
         for work, line in self.results.items():
             self.board.restore_done(work, line.machine)
             self._usual[work.op].add(line.machine, line.baseline)
         if shares_host:  # this very process was killed while they ran
             for work, line in running.items():
-                self._blame(work, line)
+                self._count_death(work, line)
 
-    def _blame(self, work: Work, line: Entry) -> None:
-        """Count a death of this process that nobody could write down."""
+    def _count_death(self, work: Work, line: Entry) -> None:
+        """Count a death of this process that nobody could write down.
+
+        Of a hand-in behind a fence it is a loss: for want of memory it may have caused it, and so
+        must not be tried for ever, but to have killed this process it cannot be convicted of.
+        """
         reason = "mxbench was killed while it ran"
-        strike = msgspec.structs.replace(line, kind="strike", reason=reason)
-        self.ledger.add(strike)
-        task = self.board.tasks[work]
-        task.strikes += 1
-        if task.strikes >= self.board.policy.strikes:
-            self.board.give_up(work)
-            reason = f"its worker died {task.strikes} times, at last: {reason}"
-            self.end(work, None, Result(status="died", reason=reason))
+        kind: Kind = "loss" if line.fenced else "strike"
+        self.ledger.add(msgspec.structs.replace(line, kind=kind, reason=reason))
+        self.board.take(work)
+        self._tried(work, None, reason, blame=not line.fenced)

@@ -23,10 +23,10 @@ from .. import __version__
 from ..device import DeviceInfo
 from ..errors import EXIT_ENVIRONMENT, MxbenchError
 from ..record import Record
-from . import isolation
+from . import fence, isolation
 from .executor import Came, Event, Lost, Over, Try
 from .isolation import Task
-from .messages import Place, Result
+from .messages import Place, Result, Status
 
 GPU = "GPU"
 """Resource that a worker with a GPU declares: `dask worker --resources GPU=1`."""
@@ -43,6 +43,7 @@ class Found(msgspec.Struct, frozen=True):
     machine: str
     device: DeviceInfo | None
     problem: str = ""
+    fenced: bool = False
 
 
 # --- on the workers -----------------------------------------------------------------------------
@@ -58,7 +59,8 @@ def look_around(target: str, measures: bool, inner: str, fenced: bool) -> bytes:
         except MxbenchError as error:
             problem = error.message
     machine = isolation.machine_name()
-    return msgspec.json.encode(Found(worker.id, __version__, machine, device, problem))
+    walled = fenced and fence.available()
+    return msgspec.json.encode(Found(worker.id, __version__, machine, device, problem, walled))
 
 
 def carry_out(number: int, topic: str, generation: str, task: Task) -> bytes:
@@ -67,7 +69,8 @@ def carry_out(number: int, topic: str, generation: str, task: Task) -> bytes:
     if worker.id != generation:
         # Another process took the dead one's address, and the scheduler sent it the dead one's
         # task: whether that task was to blame is for the evaluation to count.
-        return msgspec.json.encode(Result(status="died", reason="its worker was replaced"))
+        status: Status = "unmeasured" if task.walled else "died"
+        return msgspec.json.encode(Result(status=status, reason="its worker was replaced"))
     stop = threading.Event()
 
     def tell(record: Record) -> None:
@@ -216,7 +219,9 @@ class Cluster:
             self._complain(address, found.problem)
         else:
             label = name if name != address else address.rpartition("/")[2]
-            place = Place(address, found.machine, label, found.device, found.generation)
+            place = Place(
+                address, found.machine, label, found.device, found.generation, found.fenced
+            )
             self._found[address] = place
             self._tell_apart()
 
@@ -246,7 +251,8 @@ class Cluster:
                 del self._missed[number]
                 self._found.pop(run.place.id, None)
                 future.cancel()
-                self.events.put(Lost(run, f"its worker {run.place.label} was gone", blame=True))
+                reason = f"its worker {run.place.label} was gone"
+                self.events.put(Lost(run, reason, blame=not run.place.fenced))
 
     def _reconnect(self) -> None:
         """The scheduler is gone: so is all that ran, through nobody's fault."""
@@ -290,7 +296,7 @@ class Cluster:
             self.events.put(Over(run, result))
         elif future.status == "error":
             error = future.exception()
-            blame = type(error).__name__ == "KilledWorker"
+            blame = type(error).__name__ == "KilledWorker" and not run.place.fenced
             self.events.put(Lost(run, f"{type(error).__name__}: {error}", blame))
         else:
             self.events.put(Lost(run, "the scheduler forgot it", blame=False))

@@ -45,7 +45,7 @@ class Lost:
     run: Try
     reason: str
     blame: bool
-    """Whether the hand-in may be the cause: its own worker died, not the connection."""
+    """Whether the hand-in may be the cause: its own worker died, which no fence kept it from."""
 
 
 Event = Came | Over | Lost

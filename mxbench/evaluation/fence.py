@@ -1,5 +1,9 @@
 """Linux namespaces around a hand-in: it sees neither others' files nor anybody's processes.
 
+So it can signal nothing outside; nor kill the process that measures it, which is the first one of
+its namespace, and which Linux therefore spares. When one of these is killed, it was somebody else,
+or the machine for want of memory.
+
 Needs `unshare` and a kernel that lets users make namespaces; where either is missing the hand-in
 runs without, in folders of its own still, and the evaluation says so.
 """

@@ -1,6 +1,6 @@
 """The process that measures one hand-in: `python -m mxbench.evaluation.inner FOLDER`.
 
-The folder is the hand-in's own: order.json, kit.zip and handin.zip lie in it, and home, cache,
+The folder is the hand-in's own: order.json, kit.zip and handin.zip lie in it, and home, caches,
 temporary and working folder are in it and empty. What is finished goes to stdout, one JSON message
 a line; the hand-in's code runs only in worker processes, whose output goes to the log. When stdin
 closes, whoever wanted the result is gone, and so is this process with all its children.
@@ -8,13 +8,12 @@ closes, whoever wanted the result is gone, and so is this process with all its c
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
-import tarfile
 import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -31,11 +30,11 @@ from ..session import Session
 from ..settings import Settings, TimingSettings
 from ..view import Silent
 from ..workspace import Workspace, bundled
-from . import parcel
+from . import caches, parcel
 from .messages import Ended, Heard, Order
 
 PROBE = "--probe"
-CACHE, LOG, PACKED_CACHE = "cache", "log", "cache.tar"
+LOG = "log"
 SILENT = Silent(notes=False)
 
 
@@ -102,7 +101,12 @@ def _measure(folder: Path, order: Order) -> None:
     kernel = parcel.kernel_of(mine, order.work.op, order.kernel, baseline)
     _lint(mine, order.work.op, kernel)
     timing = TimingSettings(
-        rule=law, extras=order.extras, baseline=baseline, against=kit, budget=order.budget
+        rule=law,
+        extras=order.extras,
+        baseline=baseline,
+        against=kit,
+        environ=caches.variables(folder / caches.BASELINE),
+        budget=order.budget,
     )
     if order.suite != order.gate:  # else timing judges these very cases
         _run(folder, mine, order, kernel, order.gate, None)
@@ -150,32 +154,31 @@ def _lint(mine: Workspace, op: str, kernel: str) -> None:
 
 
 def _compile(folder: Path, order: Order) -> None:
-    """Fill the compile cache for `order.device`, which need not be here, and pack it."""
-    assert order.device is not None
+    """Fill the compile caches for `order.device`, which need not be here, and pack them."""
+    device, op = order.device, order.work.op
+    assert device is not None
     mine, kit = _spaces(folder)
-    op, kind = order.work.op, order.device.kind
     baseline = rules.load(kit, order.rule).gate.faster_than or "baseline"
     kernel = parcel.kernel_of(mine, op, order.kernel, baseline)
     suites = tuple(dict.fromkeys((order.gate, order.suite)))
-    steps = make_steps(mine, Request(op, suites, kernel=kernel), kind)
+    steps = make_steps(mine, Request(op, suites, kernel=kernel), device.kind)
     both = with_baseline(kit, steps, baseline)
-    for space in (mine, kit):
-        ours = [step for step in both if step.kernel.path.is_relative_to(space.kernels)]
-        compile_ahead(
-            ours, space.kernels, order.device, start_method(), folder / LOG, _unheard, least=1
-        )
-    with tarfile.open(folder / PACKED_CACHE, "w") as packed:
-        packed.add(folder / CACHE, arcname=".")
+
+    def filled() -> Iterator[str]:
+        # The baseline's first: none of the hand-in's code has run here yet.
+        for space, name in ((kit, caches.BASELINE), (mine, caches.HAND_IN)):
+            ours = [step for step in both if step.kernel.path.is_relative_to(space.kernels)]
+            compile_ahead(
+                ours, space.kernels, device, start_method(), folder / LOG, _unheard,
+                least=1, environ=caches.variables(folder / name),
+            )  # fmt: skip
+            yield name
+
+    (folder / caches.PACKED).write_bytes(caches.pack(folder, filled()))
 
 
 def _unheard(share: float, programs: int) -> None:
     """Nobody watches a compile task's progress."""
-
-
-def unpack_cache(packed: bytes, folder: Path) -> None:
-    """Put a packed compile cache in place; links and foreign places are refused."""
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(folder / CACHE, filter="data")
 
 
 if __name__ == "__main__":

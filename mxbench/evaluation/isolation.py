@@ -26,8 +26,8 @@ from ..devices import VISIBLE_NAMES
 from ..errors import EXIT_ENVIRONMENT, MxbenchError
 from ..record import Record, scrub
 from ..runner.process import cause_of_death, tail
-from . import fence
-from .inner import CACHE, LOG, PACKED_CACHE, PROBE, unpack_cache
+from . import caches, fence
+from .inner import LOG, PROBE
 from .messages import Ended, Heard, Order, Result
 
 INNER = "mxbench.evaluation.inner"
@@ -41,6 +41,10 @@ _PASSED_ON = (
     "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MXBENCH_START_METHOD", "VIRTUAL_ENV",
 )  # fmt: skip
 _PREFIXES = ("TILELANG_MACA_", "NVIDIA_")
+_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, 1)
+"""Exit codes of the fence that no hand-in behind it can cause: itself or what measures is killed.
+util-linux 2.38 makes a 1 of the latter; the measuring process ends with 1 only if it cannot begin.
+"""
 _decode = msgspec.json.Decoder(Heard | Ended).decode
 
 
@@ -52,13 +56,18 @@ class Task:
     kit: bytes
     hand_in: bytes
     cache: bytes = b""
-    """A compile cache to begin with, packed."""
+    """Compile caches to begin with, packed."""
     inner: str = INNER
     """Module that measures."""
     hidden: tuple[str, ...] = field(default=())
     """Folders and files of this machine that the hand-in shall not see."""
     fenced: bool = True
     """Whether to use namespaces where there are any."""
+
+    @property
+    def walled(self) -> bool:
+        """Whether it runs behind namespaces on this very machine."""
+        return self.fenced and fence.available()
 
 
 def run(
@@ -131,7 +140,7 @@ def _folder() -> Iterator[Path]:
 
 
 def _make_folders(folder: Path) -> None:
-    for name in ("home", CACHE, "tmp", "work", "state"):
+    for name in ("home", caches.HAND_IN, caches.BASELINE, "tmp", "work", "state"):
         (folder / name).mkdir()
 
 
@@ -142,7 +151,7 @@ def _prepare(folder: Path, task: Task) -> None:
     (folder / "handin.zip").write_bytes(task.hand_in)
     if task.cache:
         with contextlib.suppress(Exception):  # a bad one costs compiling here, no more
-            unpack_cache(task.cache, folder)
+            caches.unpack(task.cache, folder)
 
 
 def environment(folder: Path, visible: str | None, mark: str) -> dict[str, str]:
@@ -158,21 +167,14 @@ def environment(folder: Path, visible: str | None, mark: str) -> dict[str, str]:
     )
     if visible is not None:
         kept.update(dict.fromkeys(VISIBLE_NAMES, visible))
-    cache = str(folder / CACHE)
     return {
         **kept,
         MARK: mark,
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder / "tmp"),
-        "XDG_CACHE_HOME": cache,
         "XDG_CONFIG_HOME": str(folder / "home"),
-        "TILELANG_CACHE_DIR": f"{cache}/tilelang",
-        "TILELANG_TMP_DIR": f"{cache}/tilelang-tmp",
-        "TRITON_CACHE_DIR": f"{cache}/triton",
-        "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
-        "TORCH_EXTENSIONS_DIR": f"{cache}/extensions",
-        "CUDA_CACHE_PATH": f"{cache}/cuda",
         "PYTHONDONTWRITEBYTECODE": "1",
+        **caches.variables(folder / caches.HAND_IN),  # the baseline's workers get their own
     }
 
 
@@ -223,7 +225,7 @@ class _Listener:
     def result(self) -> Result:
         mark, log = secrets.token_hex(8), self._folder / LOG
         command = [sys.executable, "-m", self._task.inner, str(self._folder)]
-        if self._task.fenced and fence.available():
+        if self._task.walled:
             command = fence.around(command, self._folder, self._task.hidden)
         with log.open("ab") as file:
             process = _start(command, self._folder, self._task.order.visible, mark, file.fileno())
@@ -280,8 +282,10 @@ class _Listener:
             limit = self._task.order.limit
             status, reason = "time limit", f"not through within {limit:g} s"
         else:
-            status, reason = "died", f"its measuring process was gone: {cause_of_death(code)}"
-        packed = self._folder / PACKED_CACHE
+            outside = self._task.walled and code in _OUTSIDE
+            status = "unmeasured" if outside else "died"
+            reason = f"its measuring process was gone: {cause_of_death(code)}"
+        packed = self._folder / caches.PACKED
         return Result(
             status=status,
             reason=reason,

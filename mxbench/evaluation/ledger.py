@@ -49,6 +49,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lint: tuple[str, ...] = ()
     lint_note: str = ""
     seconds: float = 0.0
+    fenced: bool = False
+    """Whether it ran behind namespaces."""
 
     @property
     def failed(self) -> bool:
@@ -190,4 +192,5 @@ def entry(work: Work, kind: Kind, place: Place | None, result: Result | None = N
         lint=result.lint if result else (),
         lint_note=result.lint_note if result else "",
         seconds=result.seconds if result else 0.0,
+        fenced=place is not None and place.fenced,
     )

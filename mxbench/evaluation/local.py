@@ -37,7 +37,8 @@ class Local:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.notes: list[str] = []
         self.shares_host = True
-        if not (fenced and fence.available()):
+        walled = fenced and fence.available()
+        if not walled:
             self.notes.append("no namespaces: hand-ins could read each other's files")
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -49,7 +50,7 @@ class Local:
             label = f"{device.kind}{number}" if len(seen) > 1 else device.kind
             # One machine: what `elsewhere` can mean is another GPU. A CPU has no other.
             machine = label if device.kind != "cpu" else isolation.machine_name()
-            self._places.append(Place(label, machine, label, device))
+            self._places.append(Place(label, machine, label, device, fenced=walled))
             self._visible[label] = visible
 
     @property

@@ -38,6 +38,8 @@ class Place(msgspec.Struct, frozen=True):
     """None for a host that only compiles."""
     generation: str = ""
     """Changes when the process behind `id` is another one."""
+    fenced: bool = False
+    """Whether hand-ins run behind namespaces there, and so cannot end what is outside."""
 
     @property
     def model(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,12 +146,14 @@ def run(
     seed: int,
     on_case: Callable[[int], None],
     budget: float = float("inf"),
+    expect: Callable[[Sequence[Case]], None] | None = None,
 ) -> tuple[Tally, list[Finding]]:
     """Judge `runs` drawn cases; each different fault is shrunk once.
 
     Args:
         on_case: called with the number of cases so far.
         budget: seconds after which no new case is judged.
+        expect: called with the cases that come next if none of them fails.
     """
     deadline = time.monotonic() + budget
     tally = Tally()
@@ -160,7 +162,10 @@ def run(
     while tally.runs < runs and len(found) < MOST_FOUND:
         before = tally.runs
         hunt = _Hunt(judge, tally, known, on_case, deadline)
-        steady = _hypothesis(strategy, hunt.look, runs - tally.runs, seed + len(found))
+        left, its_seed = runs - tally.runs, seed + len(found)
+        if expect is not None:
+            expect(drawn(strategy, left, its_seed))
+        steady = _hypothesis(strategy, hunt.look, left, its_seed)
         if hunt.smallest is None or hunt.first is None:
             if tally.runs == before:
                 break  # the space has no more cases than were drawn
@@ -171,7 +176,7 @@ def run(
 
 
 def drawn(strategy: Any, runs: int, seed: int) -> list[Case]:
-    """The cases that `run` is going to judge if none fails: to compile for them ahead."""
+    """The cases that `run` is going to judge if none fails."""
     cases: list[Case] = []
     _hypothesis(strategy, cases.append, runs, seed)
     return cases

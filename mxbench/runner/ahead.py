@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -37,6 +37,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     """It compiles program number i of the run where i % count == index."""
     calls: list[tuple[bytes, KernelRef]]
+    environ: dict[str, str] = {}
 
 
 def distinct_calls(steps: Sequence[Step]) -> list[Step]:
@@ -67,12 +68,14 @@ def compile_ahead(
     log: Path,
     on_progress: Callable[[float, int], None],
     least: int = 2,
+    environ: Mapping[str, str] | None = None,
 ) -> int:
     """Compile what `steps` need, in parallel; returns the number of programs.
 
     Args:
         on_progress: called with the share of the calls done (0 to 1) and the programs so far.
         least: below so many processes nothing is gained, where the worker is about to compile.
+        environ: the processes' environment variables, beside this one's.
     """
     steps = [step for step in distinct_calls(steps) if step.kernel.uses_dialect]
     cores = len(os.sched_getaffinity(0))
@@ -90,6 +93,7 @@ def compile_ahead(
                 index=index,
                 count=count,
                 calls=calls,
+                environ=dict(environ or {}),
             )
             process, pipe = start_process(method, main, order, log)
             running[pipe] = process
@@ -135,6 +139,7 @@ def main(pipe: Connection, order: Order) -> None:
     from .worker import become_child, use_target
 
     become_child(order.log)
+    os.environ.update(order.environ)
     folder = Path(order.kernels)
     dialect = use_target(folder, order.device)
     for number, (data, ref) in enumerate(order.calls, 1):

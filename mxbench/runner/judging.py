@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from . import outputs as written
 from .driver import Driver
 from .fingerprint import Fingerprint
 from .integrity import Guard
+from .ondevice import OnDevice
 from .outputs import Fault
 from .protocol import Judge, Outcome, Stage
 from .rounds import Rounds
@@ -60,12 +60,12 @@ class _Tampered(Fault):
     """The kernel changed what judges it; this process is not to be trusted any more."""
 
 
-class Bench:
+class Bench(OnDevice):
     """What a worker keeps between cases: the device, the dialect and the loaded kernels."""
 
     def __init__(self, folder: Path, device: DeviceInfo, enter: Callable[[Stage], None]) -> None:
+        super().__init__(device)
         self.folder = folder
-        self.device = device
         self.enter = enter
         self.dialect = kernels.dialect(folder)
         self.schedules = kernels.schedules(folder)
@@ -279,25 +279,6 @@ class Bench:
             status = Status.OUT_OF_MEMORY if memory else Status.RUNTIME_ERROR
             return Outcome(status=status, reason=f"in mxbench's own {stage}: {reason}")
         return Outcome(status=faults.classify(error), reason=reason)
-
-    def synchronize(self) -> None:
-        if self.device.torch_device == "cuda":
-            torch.cuda.synchronize()
-
-    def is_poisoned(self) -> bool:
-        """Whether an earlier fault (an illegal access) makes every further call fail."""
-        try:
-            self.synchronize()
-        except RuntimeError:
-            return True
-        return False
-
-    def free(self) -> None:
-        gc.collect()
-        if self.device.torch_device == "cuda":
-            # A poisoned context refuses this as everything else; `judge` reports it.
-            with contextlib.suppress(RuntimeError):
-                torch.cuda.empty_cache()
 
 
 def _with(outcome: Outcome, **changes: Any) -> Outcome:

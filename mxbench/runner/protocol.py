@@ -58,6 +58,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """The only GPU that the worker shall see; None for those this process sees."""
     companions: int = 0
     """Other workers of this run on the same device, which rest while this one measures."""
+    environ: dict[str, str] = {}
+    """Environment variables beside those of the process that starts it."""
 
 
 class KernelRef(msgspec.Struct, frozen=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from ..verdict import Status
 from . import faults, known, problem, timed
 from .call import Call, Fault
 from .fingerprint import Fingerprint
+from .ondevice import OnDevice
 from .problem import Problem, Theirs
 from .protocol import Stage
 
@@ -36,11 +36,12 @@ Stamp = tuple[str, int, int]
 """A file as it was when it was imported."""
 
 
-class ProblemBench:
+class ProblemBench(OnDevice):
     """What a worker keeps between the cases of a problem."""
 
     def __init__(self, device: DeviceInfo, enter: Callable[[Stage], None]) -> None:
-        self.device, self.enter = device, enter
+        super().__init__(device)
+        self.enter = enter
         self.fingerprint = Fingerprint(device.torch_device)
         self._problems: dict[Stamp, Problem] = {}
         self._submissions: dict[Stamp, Callable[..., object]] = {}
@@ -99,12 +100,12 @@ class ProblemBench:
             if self._stage == "golden":
                 reason = f"in mxbench's own golden: {reason}"
             outcome = ProblemOutcome(status=faults.classify(error), reason=reason)
-        self._free()
+        self.free()
         return msgspec.structs.replace(
             outcome,
             said=_joined(one.said if one else []),
             seconds=dict(self._seconds),
-            poisoned=self._is_poisoned(),
+            poisoned=self.is_poisoned(),
         )
 
     @contextlib.contextmanager
@@ -114,7 +115,7 @@ class ProblemBench:
         begin = time.perf_counter()
         try:
             yield
-            self._synchronize()
+            self.synchronize()
         finally:
             spent = time.perf_counter() - begin
             self._seconds[stage] = round(self._seconds.get(stage, 0) + spent, 6)
@@ -289,25 +290,6 @@ class ProblemBench:
                 "wrong once the same tensors hold other numbers, so results may be kept across "
                 f"calls: {scrub(verdict.reason)}",
             )
-
-    def _synchronize(self) -> None:
-        if self.device.torch_device == "cuda":
-            torch.cuda.synchronize()
-
-    def _free(self) -> None:
-        gc.collect()
-        if self.device.torch_device == "cuda":
-            # A poisoned context refuses this as everything else.
-            with contextlib.suppress(RuntimeError):
-                torch.cuda.empty_cache()
-
-    def _is_poisoned(self) -> bool:
-        """Whether an earlier fault (an illegal access) makes every further call fail."""
-        try:
-            self._synchronize()
-        except RuntimeError:
-            return True
-        return False
 
 
 def _stamped(path: Path) -> Stamp:

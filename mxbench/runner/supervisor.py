@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
+from collections.abc import Mapping
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -73,6 +77,7 @@ class Supervisor:
         timeout: float = 60.0,
         visible: str | None = None,
         companions: int = 0,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         """
         Args:
@@ -82,6 +87,7 @@ class Supervisor:
             timeout: seconds a kernel may take, compiling apart.
             visible: the only GPU that the worker sees, by number or id.
             companions: other workers on that GPU, which rest while this one measures.
+            environ: the worker's environment variables, beside this process's.
         """
         self.timeout = timeout
         self.method: StartMethod = start_method()
@@ -91,6 +97,7 @@ class Supervisor:
         """Workers that had to be replaced."""
         self._kernels, self._target, self._log = kernels, target, log
         self._visible, self._companions = visible, companions
+        self._environ = dict(environ or {})
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
         self._log_start = 0
@@ -119,6 +126,12 @@ class Supervisor:
         """The worker's process id while there is one."""
         return None if self._process is None else self._process.pid
 
+    def kill(self) -> None:
+        """End the worker from another thread: whoever waits for it hears of its death."""
+        if (pid := self.pid) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def start(self) -> DeviceInfo:
         """Start the worker; returns the device it found.
 
@@ -137,6 +150,12 @@ class Supervisor:
             self.close()
             raise answer.error()
         assert isinstance(answer, Hello), answer
+        if self._visible is not None and answer.device.kind == "cpu":
+            self.close()
+            raise MxbenchError(
+                f"--devices: there is no GPU {self._visible}",
+                "`mxbench env` shows what there is; on a CPU use --target cpu",
+            )
         return answer.device
 
     def _launch(self) -> Message:
@@ -147,6 +166,7 @@ class Supervisor:
             forked=self.method == "forkserver",
             visible=self._visible,
             companions=self._companions,
+            environ=self._environ,
         )
         self._mark_log()
         self._process, self._pipe = start_process(self.method, worker.main, setup, self._log)

@@ -51,6 +51,7 @@ ORPHAN_GRACE = 60.0
 def main(pipe: Connection, setup: Setup) -> None:
     """Serve requests until the supervisor closes the pipe."""
     become_child(setup.log)
+    os.environ.update(setup.environ)
     if setup.visible is not None:  # CUDA reads it when it is first used, which is after this
         os.environ.update(dict.fromkeys(VISIBLE_NAMES, setup.visible))
     os.environ[COMPANIONS] = str(setup.companions)

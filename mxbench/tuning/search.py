@@ -14,7 +14,9 @@ from ..errors import MxbenchError, nearest
 from ..plan import Request, make_steps
 from ..roofline import Limits, profile_of
 from ..runner.ahead import MAX_PROCESSES, compile_ahead
+from ..runner.crew import Crew
 from ..runner.limits import reason_to_skip
+from ..runner.process import StartMethod
 from ..runner.protocol import (
     Build,
     Built,
@@ -52,9 +54,11 @@ class Settings:
     most: int = 48
     """Candidates of a class, combinations apart."""
     budget: float = 180.0
-    """Seconds on the device: when they are spent, the final is held with what is known."""
+    """Seconds of racing: when they are spent, the final is held with what is known."""
     timeout: float = 20.0
     """Seconds a candidate's call may take."""
+    devices: str | None = None
+    """`--devices`: which GPUs take part."""
     fresh: bool = False
 
 
@@ -187,22 +191,26 @@ class Search:
 
     # --- the race -------------------------------------------------------------------------------
 
-    def run(self, referee: Referee, workshop: Workshop, device: DeviceInfo, state: Path) -> None:
+    def run(self, crew: Crew[Referee], workshop: Workshop, device: DeviceInfo, state: Path) -> None:
         """Compile and race everything that `look` has found.
+
+        Args:
+            crew: a referee for each device; all are of the model of `device`.
+            workshop: compiles.
+            state: folder for the log of what is tried.
 
         Raises:
             MxbenchError: the device, or the folder for the log, fails.
             KeyboardInterrupt: what is tried is kept, and the same search goes on from it.
         """
-        referee.timeout = self.settings.timeout
         self._store = store.Log(state, self._plan(device), fresh=self.settings.fresh)
         finished = False
         try:
             self._recall()
-            self._compile(workshop, referee, device)
+            self._compile(workshop, crew.method, device)
             # Seconds on the device begin here: compiling needs none.
             kernels = self.workspace.kernels
-            racer = Racer(referee, kernels, self._keep, self.on_change, self.notes)
+            racer = Racer(crew, kernels, self._keep, self.on_change, self.notes)
             self._deadline = time.monotonic() + self.settings.budget
             for number, one in enumerate(self.classes):
                 share = (self._deadline - time.monotonic()) / (len(self.classes) - number)
@@ -231,10 +239,10 @@ class Search:
         if known:
             self.notes.append(f"continuing: {len(known)} candidates were tried before")
 
-    def _compile(self, workshop: Workshop, referee: Referee, device: DeviceInfo) -> None:
+    def _compile(self, workshop: Workshop, method: StartMethod, device: DeviceInfo) -> None:
         self.on_change("compiling")
         compile_ahead(
-            self.steps, self.workspace.kernels, device, referee.method, self._log,
+            self.steps, self.workspace.kernels, device, method, self._log,
             lambda share, programs: None,
         )  # fmt: skip
         self._build(workshop)

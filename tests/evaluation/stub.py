@@ -34,7 +34,7 @@ def main(folder: Path) -> None:
     given = {(r["case"], r["kernel"]) for r in order["given"]}
     if order["stage"] == "compile":
         with tarfile.open(folder / "cache.tar", "w") as packed:
-            packed.add(__file__, arcname="tilelang/compiled")
+            packed.add(__file__, arcname="cache/tilelang/compiled")
         say("Ended", status="finished")
         return
     time.sleep(spec["seconds"])

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from mxbench.errors import MxbenchError
-from mxbench.evaluation import setting
+from mxbench.evaluation import fence, setting
 from mxbench.evaluation.board import Policy
 from mxbench.evaluation.messages import Work
 
@@ -73,6 +73,26 @@ def test_deaths_and_a_scheduler_s_restart_lose_nothing_and_change_no_rank(
     assert ranked == [f"good-{n}" for n in range(8)]
     order = sorted((rank, name) for name, rank, _, _ in places(loop, wish, here) if rank)
     assert [name for _, name in order] == ranked
+
+
+@pytest.mark.skipif(not fence.available(), reason="no user namespaces here")
+def test_behind_a_fence_killed_workers_convict_nobody(processes, here, tmp_path):
+    """The only hand-in loses its worker as often as a killer would need for its strikes."""
+    syn.pack(tmp_path / "subs" / "good.zip", here, "good", seconds=2.0)
+    cluster, rng, at = processes(workers=1), random.Random(1), []
+
+    def tick(loop):
+        tries = [line for line in loop.ledger.entries if line.kind == "start"]
+        if len(tries) > len(at) and len(at) < Policy().strikes:
+            at.append(len(tries))
+            cluster.kill_one(rng)
+        cluster.tend()
+
+    executor = setting.executor(str(cluster.file), "cuda", None, syn.STUB)
+    loop, *_ = evaluate(tmp_path, tmp_path / "out", executor, tick, limit=20.0)
+    assert loop.results[Work("good", "mla")].status == "finished"
+    kinds = [line.kind for line in loop.ledger.entries if line.kind in ("strike", "loss")]
+    assert kinds == ["loss"] * Policy().strikes == ["loss"] * cluster.kills
 
 
 def test_a_worker_without_a_gpu_compiles_for_one_with(processes, here, tmp_path):

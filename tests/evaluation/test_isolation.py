@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 import os
+import signal
+import subprocess
 import sys
+import tarfile
 import threading
 import time
 import zipfile
@@ -13,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from mxbench.errors import MxbenchError
-from mxbench.evaluation import entrants, fence, isolation, parcel
+from mxbench.evaluation import caches, entrants, fence, isolation, parcel
 from mxbench.evaluation.messages import Order, Work
 from mxbench.workspace import Workspace
 
@@ -91,7 +96,52 @@ def test_it_can_be_stopped(task):
     stop, begin = threading.Event(), time.monotonic()
     threading.Timer(0.5, stop.set).start()
     result, _ = run(task("hanging", limit=60.0), stop)
-    assert result.status == "died" and time.monotonic() - begin < 20
+    assert result.status == ("unmeasured" if fence.available() else "died")
+    assert time.monotonic() - begin < 20
+
+
+def children(pid):
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(word) for path in tasks for word in path.read_text().split()]
+
+
+@pytest.mark.parametrize(
+    ("fenced", "behind"),
+    [(True, False), (True, True), (False, False)],
+    ids=["the fence", "what is behind it", "no fence"],
+)
+def test_killed_from_outside_a_hand_in_is_to_blame_only_without_a_fence(task, fenced, behind):
+    if fenced and not fence.available():
+        pytest.skip("no user namespaces here")
+    before, found = set(children(os.getpid())), []
+    one = dataclasses.replace(task("hanging", limit=60.0), fenced=fenced)
+    thread = threading.Thread(target=lambda: found.append(run(one)))
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not found and time.monotonic() < deadline:
+        mine = [pid for pid in children(os.getpid()) if pid not in before]
+        inner = [pid for one in mine for pid in children(one)] if fenced else mine
+        if inner:
+            time.sleep(0.5)
+            os.kill((inner if behind else mine)[0], signal.SIGKILL)
+            break
+        time.sleep(0.05)
+    thread.join(30)
+    ((result, _),) = found
+    assert result.status == ("unmeasured" if fenced else "died")
+    assert "its measuring process was gone" in result.reason
+
+
+@pytest.mark.skipif(not fence.available(), reason="no user namespaces here")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_behind_the_fence_what_measures_cannot_be_killed_from_inside(tmp_path, number):
+    (tmp_path / "own" / "work").mkdir(parents=True)
+    code = f"import os; [os.kill(p, {int(number)}) for p in (os.getpid(),)]; print('alive')"
+    done = subprocess.run(
+        fence.around([sys.executable, "-c", code], tmp_path / "own", ()),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
 
 
 @pytest.fixture
@@ -151,12 +201,44 @@ def test_the_device_is_found_in_such_a_process_too():
     assert caught.value.exit_code == 3
 
 
+# --- compile caches -------------------------------------------------------------------------------
+
+
+def test_the_baseline_s_cache_is_packed_before_the_hand_in_s_is_filled(tmp_path):
+    (tmp_path / "there").mkdir()
+    for name in (caches.HAND_IN, caches.BASELINE):
+        (tmp_path / name).mkdir()
+
+    def filled():
+        (tmp_path / caches.BASELINE / "key").write_text("the baseline's")
+        yield caches.BASELINE
+        (tmp_path / caches.BASELINE / "key").write_text("planted")
+        (tmp_path / caches.HAND_IN / "key").write_text("the hand-in's")
+        yield caches.HAND_IN
+
+    caches.unpack(caches.pack(tmp_path, filled()), tmp_path / "there")
+    assert (tmp_path / "there" / caches.BASELINE / "key").read_text() == "the baseline's"
+    assert (tmp_path / "there" / caches.HAND_IN / "key").read_text() == "the hand-in's"
+
+
+@pytest.mark.parametrize(
+    "name", ["order.json", "cache/../order.json", "/cache/x", ".", "cache-baseline/../../x"]
+)
+def test_of_a_packed_cache_nothing_else_is_put_in_place(tmp_path, name):
+    (tmp_path / "task").mkdir()
+    memory = io.BytesIO()
+    with tarfile.open(fileobj=memory, mode="w") as packed:
+        for one in (name, "cache/good"):
+            packed.addfile(tarfile.TarInfo(one))
+    caches.unpack(memory.getvalue(), tmp_path / "task")
+    found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == {"task/cache/good"}
+
+
 # --- what travels -------------------------------------------------------------------------------
 
 
 def names(packed: bytes) -> set[str]:
-    import io
-
     return set(zipfile.ZipFile(io.BytesIO(packed)).namelist())
 
 

@@ -241,6 +241,59 @@ def test_a_hand_in_that_kills_this_very_process_twice_is_recorded_too(here, eval
     assert ranks(here, loop, wish) == {"quick": 1}
 
 
+def test_behind_a_fence_the_death_of_this_process_convicts_nobody_but_has_an_end(
+    here, evaluate, tmp_path
+):
+    class Killed(BaseException):
+        pass
+
+    def die(run, task):
+        raise Killed
+
+    def killed():
+        executor = Played(here, names="a", play={"late": die}, shares_host=True)
+        executor.alive = [msgspec.structs.replace(p, fenced=True) for p in executor.alive]
+        with pytest.raises(Killed):
+            evaluate(["late", "quick"], executor)
+        ledger = tmp_path / "out" / "ledger.jsonl"
+        lines = ledger.read_text().splitlines(keepends=True)
+        ledger.write_text("".join(line for line in lines if '"stop"' not in line))
+
+    for _ in range(Policy().losses - 1):
+        killed()
+    loop, wish, _ = evaluate(["late", "quick"], Played(here, shares_host=True))
+    assert ranks(here, loop, wish) == {"quick": 1, "late": None}
+    assert loop.results[Work("late", "mla")].status == "finished"
+    task = loop.board.tasks[Work("late", "mla")]
+    assert (task.strikes, task.losses) == (0, Policy().losses - 1)
+
+
+def test_losses_are_counted_over_all_runs(here, evaluate, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def die(run, task):
+        if Policy().losses - 1 == len(lost):
+            raise Killed
+        lost.append(run)
+        return Lost(run, "its worker was gone", blame=False)
+
+    lost = []
+    with pytest.raises(Killed):
+        evaluate(["late", "quick"], Played(here, play={"late": die}))
+    once = iter([True])
+
+    def lose(run, task):
+        return Lost(run, "its worker was gone", blame=False) if next(once, False) else None
+
+    loop, wish, _ = evaluate(["late", "quick"], Played(here, play={"late": lose}))
+    line = loop.results[Work("late", "mla")]
+    assert (line.status, line.reason) == (
+        "unmeasured", "given up after 5 lost tries, at last: its worker was gone",
+    )  # fmt: skip
+    assert ranks(here, loop, wish) == {"quick": 1}
+
+
 def test_a_folder_with_another_evaluation_is_left_alone(evaluate):
     evaluate(["quick"])
     with pytest.raises(MxbenchError, match="another suite"):

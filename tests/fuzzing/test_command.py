@@ -59,9 +59,19 @@ def test_a_fault_is_shrunk_kept_and_replayed_by_the_printed_command(root: Path) 
     assert kept == [entry], "the same case is kept once"
 
 
+def test_two_workers_find_what_one_finds(root: Path) -> None:
+    options = fuzz(root, "--kernel", "faulty", "--runs", "25", "--json")
+    one, two = (
+        json.loads(sandbox.run(root, *options, *more).stdout) for more in ([], ["--devices", "0,1"])
+    )
+    assert one == two and len(two["operators"][0]["found"]) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (["--devices", "0,0"], "names a device twice"),
+        (["--devices", "zero"], "is no list of devices"),
         (["--runs", "0"], "--runs must be at least 1, not 0"),
         (["--shapes", "0"], "--shapes must be at least 1, not 0"),
         (["--budget", "-1"], "--budget must be a positive number, not -1"),

@@ -38,7 +38,7 @@ def steps():
 @pytest.fixture
 def fleet(tmp_path):
     log = tmp_path / "log"
-    return Fleet([Seat([tmp_path], "cpu", log, str(number)) for number in range(3)])
+    return Fleet([Seat({tmp_path: {}}, "cpu", log, str(number)) for number in range(3)])
 
 
 def test_every_case_once_its_baseline_on_the_same_device_and_none_beside_it(fleet, steps):
@@ -112,6 +112,21 @@ def test_devices_that_there_are_not(monkeypatch, text, words):
     with pytest.raises(MxbenchError, match=words) as caught:
         devices.visible(text, "auto")
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "words", [["check", "mla"], ["tune", "mla"], ["fuzz", "mla", "--runs", "2"]]
+)
+def test_a_gpu_that_is_not_there_is_no_reason_to_run_on_the_cpu(tmp_path, words):
+    root = sandbox.make(tmp_path)
+    done = sandbox.run(root, *words, "--kernel", "good", "--devices", "7")
+    assert done.returncode == 2 and "there is no GPU 7" in done.stderr, done.stderr
+    assert not done.stdout and "Traceback" not in done.stderr
+
+
+def test_whoever_has_heard_everything_kills_nobody(fleet, steps, monkeypatch):
+    monkeypatch.setattr(Seat, "kill", lambda seat: pytest.fail("a worker was killed"))
+    assert len(list(fleet.outcomes(steps, lambda seat, step: PASSED))) == len(steps)
 
 
 def test_two_workers_check_what_one_checks(tmp_path):

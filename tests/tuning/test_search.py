@@ -127,6 +127,8 @@ def test_a_dry_run_drops_what_exceeds_64_kib_on_a_c500_and_not_on_an_h100() -> N
         (["--profile", "c500"], "is for --dry-run"),
         (["--most", "0"], "at least 1"),
         (["--budget", "-1"], "positive"),
+        (["--devices", "0,"], "is no list of devices"),
+        (["--devices", "0,1"], "tune times one case at a time, and a CPU is one device"),
         (["--try", "wait"], "is not PARAMETER=VALUE"),
         (["--program", "mla/tunable/wiat"], "did you mean 'mla/tunable/wait'?"),
         (["--kernel", "good"], "looks up no schedule"),
