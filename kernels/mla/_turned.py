@@ -25,6 +25,7 @@ PIECES = 4  # of a tile's columns
 CONSUMERS, LOADERS = 128, 32
 THREADS = CONSUMERS + LOADERS
 BARRIER = 7  # named barrier of the consumers
+ONCE = "evict_first"  # keys are read once: their place in L2 is worth more to the splits' parts
 
 
 @dataclass
@@ -83,12 +84,14 @@ def load_piece(t, Kv, KPe, pe_column, slab, row, s, piece):
         Kv[slab, row : row + BLOCK_N, 0, c0:c1],
         t.kv[s, :, c0:c1],
         barrier=t.full[s * PIECES + piece],
+        eviction_policy=ONCE,
     )
     if piece == PIECES - 1:
         T.tma_copy(
             KPe[slab, row : row + BLOCK_N, 0, pe_column : pe_column + t.pe_dim],
             t.k_pe[s, :, :],
             barrier=t.full[s * PIECES + piece],
+            eviction_policy=ONCE,
         )
     T.barrier_arrive(t.full[s * PIECES + piece])
 
