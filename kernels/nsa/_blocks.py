@@ -176,13 +176,14 @@ def choose(
     """
     B, N, H, top_k = chosen.shape
     use = dict(use)
-    most = use.pop("chunk", N)
+    # Of all KV heads and sequences together, so that few of them fill a device as many do.
+    most = use.pop("chunk", B * N * H) // (B * H)
     importances_of = program.get(block=block, **static, **use)
     best_of = best.get(block=block, top_k=top_k, **use_best)
     blocks = -(-N // block)
     fitting = SCRATCH_BYTES // (4 * B * H * blocks)
     rows = use.get("block_m", 128)
-    chunk = min(N, max(fitting // rows, 1) * rows, most)
+    chunk = min(N, max(min(fitting, most) // rows, 1) * rows)
     importance = torch.empty((B, chunk, H, blocks), dtype=torch.float32, device=q.device)
     for first in range(0, N, chunk):
         importances_of(q, mean_k, lse, importance, scale, first)
