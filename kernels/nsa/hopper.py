@@ -115,8 +115,8 @@ def _left(q, k, blocks, block_size, causal, gated, queries):
     walk = program.get(
         dtype=DTYPES[q.dtype], group=group, dim=D, entries=large * count, **static, **use
     )
-    listed = B * H * -(-N // large)
-    shapes = [(listed, large * count)] * 2 + [(listed, 4)]
+    pairs = B * H * -(-N // (_apart.PAIR * large))
+    shapes = [(_apart.PAIR * pairs, large * count)] * 2 + [(pairs, 5)]
 
     def launch(q, k, v, blocks, size, number, *rest):
         like = {"dtype": torch.int32, "device": q.device}
