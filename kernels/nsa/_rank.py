@@ -40,6 +40,33 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages, splits):
             total += overlap / stride * window_sum[i, x0 + x]
         return total
 
+    @T.macro
+    def fetch_q(which: int, steps, Q, q_s, q_full, q_empty, t0, h, b):
+        """A warp fetches one warpgroup's half of every head's queries, for each tile of keys."""
+        s = T.alloc_var("int32", init=0)
+        parity = T.alloc_var("int32", init=1)
+        row = which * HALF
+        for _ in T.serial(steps):
+            for g in T.serial(group):
+                T.mbarrier_wait_parity(q_empty[2 * s + which], parity)
+                for c in T.unroll(dim // 64):
+                    T.tma_copy(
+                        Q[
+                            b,
+                            t0 + row : t0 + row + HALF,
+                            h * group + g,
+                            c * 64 : c * 64 + 64,
+                        ],
+                        q_s[s, row : row + HALF, c * 64 : c * 64 + 64],
+                        barrier=q_full[2 * s + which],
+                        leader_scope_threads=32,
+                    )
+                T.mbarrier_arrive(q_full[2 * s + which])
+                s = s + 1
+                if s == stages:
+                    s = 0
+                    parity = parity ^ 1
+
     @T.prim_func
     def block_importances(
         Q: T.Tensor((B, N, HQ, dim), half),
@@ -51,13 +78,13 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages, splits):
     ):
         with T.Kernel(T.ceildiv(C, ROWS) * splits, H, B, threads=384) as (work, h, b):
             q_s = T.alloc_shared((stages, ROWS, dim), half)
-            k_s = T.alloc_shared((2, KEYS, dim), half)
+            k_s = T.alloc_shared((KEYS, dim), half)
             window_sum = T.alloc_shared((ROWS, KEYS + 1), "float32")
             lse_s = T.alloc_shared((group, ROWS), "float32")
-            q_full = T.alloc_barrier([128] * (2 * stages))  # one for each warpgroup's half
+            q_full = T.alloc_barrier([32] * (2 * stages))  # one for each warpgroup's half
             q_empty = T.alloc_barrier([4] * (2 * stages))
-            k_full = T.alloc_barrier([128] * 2)
-            k_empty = T.alloc_barrier([8] * 2)
+            k_full = T.alloc_barrier([32])
+            k_empty = T.alloc_barrier([8])
 
             c0 = (T.ceildiv(C, ROWS) - 1 - work // splits) * ROWS
             split = work % splits  # tiles of keys are dealt out in turn
@@ -66,31 +93,21 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages, splits):
             steps = T.truncdiv(T.ceildiv(last_block + 1, tile_blocks) - split + splits - 1, splits)
             with T.ws(0):
                 T.dec_max_nreg(40)
-                for n in T.serial(steps):
-                    T.mbarrier_wait_parity(k_empty[n & 1], ((n >> 1) & 1) ^ 1)
-                    T.tma_copy(
-                        MeanK[b, first_window(n, split) : first_window(n, split) + KEYS, h, :],
-                        k_s[n & 1, :, :],
-                        barrier=k_full[n & 1],
-                    )
-                    T.mbarrier_arrive(k_full[n & 1])
-                    for g in T.serial(group):
-                        s = T.truncmod(n * group + g, stages)
-                        parity = (T.truncdiv(n * group + g, stages) & 1) ^ 1
-                        for w in T.unroll(2):
-                            T.mbarrier_wait_parity(q_empty[2 * s + w], parity)
-                            for c in T.unroll(dim // 64):
-                                T.tma_copy(
-                                    Q[
-                                        b,
-                                        t0 + w * HALF : t0 + w * HALF + HALF,
-                                        h * group + g,
-                                        c * 64 : c * 64 + 64,
-                                    ],
-                                    q_s[s, w * HALF : w * HALF + HALF, c * 64 : c * 64 + 64],
-                                    barrier=q_full[2 * s + w],
-                                )
-                            T.mbarrier_arrive(q_full[2 * s + w])
+                if T.get_thread_binding() < 32:
+                    fetch_q(0, steps, Q, q_s, q_full, q_empty, t0, h, b)
+                elif T.get_thread_binding() < 64:
+                    fetch_q(1, steps, Q, q_s, q_full, q_empty, t0, h, b)
+                elif T.get_thread_binding() < 96:
+                    for n in T.serial(steps):
+                        w0 = first_window(n, split)
+                        T.mbarrier_wait_parity(k_empty[0], (n & 1) ^ 1)
+                        T.tma_copy(
+                            MeanK[b, w0 : w0 + KEYS, h, :],
+                            k_s,
+                            barrier=k_full[0],
+                            leader_scope_threads=32,
+                        )
+                        T.mbarrier_arrive(k_full[0])
             with T.ws(1, 2):
                 T.inc_max_nreg(232)
                 scores = T.alloc_fragment((ROWS, KEYS), "float32")
@@ -98,41 +115,44 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages, splits):
                 lse = T.alloc_fragment((ROWS,), "float32")
                 limit = T.alloc_fragment((ROWS,), "int32")
                 which = T.get_thread_binding() // 128 - 1
+                s = T.alloc_var("int32", init=0)
+                parity = T.alloc_var("int32", init=0)
                 for g, i in T.Parallel(group, ROWS):
                     lse_s[g, i] = T.if_then_else(t0 + i < N, Lse[b, h * group + g, t0 + i], 0)
                 T.sync_threads(BOTH, 256)
                 if which == 1:
                     T.named_barrier_arrive(TURN, 256)
                 for n in T.serial(steps):
-                    T.mbarrier_wait_parity(k_full[n & 1], (n >> 1) & 1)
+                    T.mbarrier_wait_parity(k_full[0], n & 1)
                     T.fill(weight, 0)
                     w0 = first_window(n, split)
                     for g in T.serial(group):
-                        s = T.truncmod(n * group + g, stages)
                         for i in T.Parallel(ROWS):
                             lse[i] = lse_s[g, i]
-                        T.mbarrier_wait_parity(
-                            q_full[2 * s + which], T.truncdiv(n * group + g, stages) & 1
-                        )
+                        T.mbarrier_wait_parity(q_full[2 * s + which], parity)
                         T.sync_threads(TURN + which, 256)
                         T.wgmma_gemm(
-                            q_s[s, :, :], k_s[n & 1, :, :], scores, transpose_B=True, policy=FULL,
+                            q_s[s, :, :], k_s, scores, transpose_B=True, policy=FULL,
                             clear_accum=True,
                         )  # fmt: skip
                         T.named_barrier_arrive(TURN + 1 - which, 256)
                         T.wait_wgmma(0)
                         release(q_empty, 2 * s + which)
+                        if g == group - 1:
+                            release(k_empty, 0)
+                        s = s + 1
+                        if s == stages:
+                            s = 0
+                            parity = parity ^ 1
                         if w0 + KEYS > seen(t0, kernel, stride):
                             for i in T.Parallel(ROWS):
                                 limit[i] = seen(t0 + i, kernel, stride) - w0
                             for i, j in T.Parallel(ROWS, KEYS):
-                                weight[i, j] += T.if_then_else(
-                                    j < limit[i], T.exp2(scores[i, j] * scale - lse[i]), 0
+                                scores[i, j] = T.if_then_else(
+                                    j < limit[i], scores[i, j], -T.infinity("float32")
                                 )
-                        else:
-                            for i, j in T.Parallel(ROWS, KEYS):
-                                weight[i, j] += T.exp2(scores[i, j] * scale - lse[i])
-                    release(k_empty, n & 1)
+                        for i, j in T.Parallel(ROWS, KEYS):
+                            weight[i, j] += T.exp2(scores[i, j] * scale - lse[i])
                     T.sync_threads(BOTH, 256)  # nobody reads the last tile's sums any longer
                     for i, j in T.Parallel(ROWS, KEYS):
                         window_sum[i, j] = weight[i, j]
