@@ -8,6 +8,7 @@ from ._walk import BOTH, FULL, KEYS, MANUAL, TURN, release
 
 ROWS = 128  # queries of a tile
 HALF = ROWS // 2  # of a consumer warpgroup
+OWN = 5  # named barriers, 5 + i: of warpgroup i alone
 
 
 @program(writes=("Importance",), pass_configs=MANUAL)
@@ -79,7 +80,7 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages, splits):
         with T.Kernel(T.ceildiv(C, ROWS) * splits, H, B, threads=384) as (work, h, b):
             q_s = T.alloc_shared((stages, ROWS, dim), half)
             k_s = T.alloc_shared((KEYS, dim), half)
-            window_sum = T.alloc_shared((ROWS, KEYS + 1), "float32")
+            window_sum = T.alloc_shared((ROWS, KEYS + 8), "float32")
             lse_s = T.alloc_shared((group, ROWS), "float32")
             q_full = T.alloc_barrier([32] * (2 * stages))  # one for each warpgroup's half
             q_empty = T.alloc_barrier([4] * (2 * stages))
@@ -153,17 +154,21 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages, splits):
                                 )
                         for i, j in T.Parallel(ROWS, KEYS):
                             weight[i, j] += T.exp2(scores[i, j] * scale - lse[i])
-                    T.sync_threads(BOTH, 256)  # nobody reads the last tile's sums any longer
+                    if (halo > 0) & (n == 0) & (split == 0):
+                        for i, j in T.Parallel(ROWS, KEYS):  # before the first window
+                            weight[i, j] = T.if_then_else(j < halo, 0, weight[i, j])
+                    T.sync_threads(OWN + which, 128)  # its last tile's sums are read
                     for i, j in T.Parallel(ROWS, KEYS):
                         window_sum[i, j] = weight[i, j]
-                    T.sync_threads(BOTH, 256)
-                    if (halo > 0) & (n == 0) & (split == 0):
-                        for i, x in T.Parallel(ROWS, max(halo, 1)):
-                            window_sum[i, x] = 0  # before the first window
-                        T.sync_threads(BOTH, 256)
+                    T.sync_threads(OWN + which, 128)
                     y0 = (n * splits + split) * tile_blocks
-                    for i, y in T.Parallel(ROWS, tile_blocks):
-                        if (c0 + i < C) & (y0 + y < blocks):
-                            Importance[b, c0 + i, h, y0 + y] = block_sum(window_sum, i, y * ratio)
+                    for x in T.serial(HALF // 4):
+                        i = which * HALF + x * 4 + T.get_thread_binding() // 32 % 4
+                        for turn in range(-(-tile_blocks // 32)):
+                            y = turn * 32 + T.get_thread_binding() % 32
+                            if (y < tile_blocks) & (c0 + i < C) & (y0 + y < blocks):
+                                Importance[b, c0 + i, h, y0 + y] = block_sum(
+                                    window_sum, i, y * ratio
+                                )
 
     return block_importances
