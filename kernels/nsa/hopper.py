@@ -4,7 +4,7 @@ import torch
 
 from ..common.dialect import current, memo, remember
 from ..common.schedule import schedule
-from . import _apart, _blocks, _dense, _rank, _selected, _short, _union, _walk, portable
+from . import _apart, _blocks, _dense, _pairs, _rank, _selected, _short, _union, _walk, portable
 from ._tile import LOG2E
 from .portable import DTYPES
 
@@ -110,13 +110,13 @@ def _left(q, k, blocks, block_size, causal, gated, queries):
     group = HQ // H
     large = 64 * use["consumers"] // group
     static = {"block": block_size, "causal": causal, "small": queries}
-    plan = _apart.plan.get(**static, count=count, queries=large)
+    plan = _pairs.plan.get(**static, count=count, queries=large)
     program = _apart.walk_gated if gated else _apart.walk
     walk = program.get(
         dtype=DTYPES[q.dtype], group=group, dim=D, entries=large * count, **static, **use
     )
-    pairs = B * H * -(-N // (_apart.PAIR * large))
-    shapes = [(_apart.PAIR * pairs, large * count)] * 2 + [(pairs, 5)]
+    pairs = B * H * -(-N // (_pairs.PAIR * large))
+    shapes = [(_pairs.PAIR * pairs, large * count)] * 2 + [(pairs, 5)]
 
     def launch(q, k, v, blocks, size, number, *rest):
         like = {"dtype": torch.int32, "device": q.device}
