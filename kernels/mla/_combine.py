@@ -43,6 +43,24 @@ def column_blocks(dim, block_d):
 
 
 @T.macro
+def merge(
+    D, Part, batch, rows, splits, block_h, dim, block_d, threads, groups, unroll, Out, Lse, heads,
+    early,
+):  # fmt: skip
+    """The launch that combines the parts of all rows: see `merge_parts`. `early`: it starts under
+    the launch that makes them, and lets the next one start."""
+    per_row = column_blocks(dim, block_d)
+    with D.kernel(per_row, rows, batch, threads=threads) as (column, row, b):
+        if early:
+            T.pdl_sync()
+            T.pdl_trigger()
+        merge_parts(
+            D, Part, b, row, splits, block_h, column * block_d, dim, block_d, groups, unroll, Out,
+            Lse, heads,
+        )  # fmt: skip
+
+
+@T.macro
 def merge_parts(
     D, Part, b, row, splits, block_h, column0, dim, block_d, groups, unroll, Out, Lse, heads
 ):

@@ -17,7 +17,7 @@ from typing import Any
 import tilelang.language as T
 
 from ..common.dialect import BY_ALL, Dialect, program
-from ._combine import LOG2E, LOWEST, ROOM, column_blocks, merge_parts
+from ._combine import LOG2E, LOWEST, ROOM, merge
 
 # TileLang 0.1.9 does not see that rows map one to one to elements of `Lse`, and warns of a race.
 PASSES = {**BY_ALL, "tl.disable_data_race_check": True}
@@ -245,7 +245,6 @@ def dense_parts(
     batch, keys, heads = T.dynamic("batch"), T.dynamic("keys"), T.dynamic("heads")
     splits, blocks = T.dynamic("splits"), T.dynamic("blocks")
     half = D.dtype(dtype)
-    per_row = column_blocks(dim, block_d)
 
     @T.prim_func
     def main(
@@ -262,11 +261,10 @@ def dense_parts(
             start(t, Q, QPe, 0, b, x * block_h, heads, heads, keys, 0)
             walk(t, Kv, KPe, 0, lambda key: (b, key), keys, 0, split, splits, scale, stages)
             finish_part(t, b, split, x, scale, Part)
-        with D.kernel(per_row, heads, batch, threads=combine_threads) as (column, row, b):
-            merge_parts(
-                D, Part, b, row, splits, block_h, column * block_d, dim, block_d, groups, unroll,
-                Out, None, heads,
-            )  # fmt: skip
+        merge(
+            D, Part, batch, heads, splits, block_h, dim, block_d, combine_threads, groups, unroll,
+            Out, None, heads, early=False,
+        )  # fmt: skip
 
     return main
 
@@ -317,7 +315,6 @@ def paged_parts(
     rows, heads, q_len = T.dynamic("rows"), T.dynamic("heads"), T.dynamic("q_len")
     splits, blocks = T.dynamic("splits"), T.dynamic("blocks")
     half = D.dtype(dtype)
-    per_row = column_blocks(dim, block_d)
 
     @T.prim_func
     def main(
@@ -341,10 +338,9 @@ def paged_parts(
                 length, hidden, split, splits, scale, stages,
             )  # fmt: skip
             finish_part(t, b, split, x, scale, Part)
-        with D.kernel(per_row, rows, batch, threads=combine_threads) as (column, row, b):
-            merge_parts(
-                D, Part, b, row, splits, block_h, column * block_d, dim, block_d, groups, unroll,
-                Out, Lse, heads,
-            )  # fmt: skip
+        merge(
+            D, Part, batch, rows, splits, block_h, dim, block_d, combine_threads, groups, unroll,
+            Out, Lse, heads, early=False,
+        )  # fmt: skip
 
     return main
