@@ -31,6 +31,11 @@ def choose_splits(blocks, tiles, sms, *, per_sm, start_tiles, merge_tiles, max_s
     return min(range(1, min(max_splits, MAX_SPLITS, max(tiles, 1)) + 1), key=cost)
 
 
+def share(tiles, split, splits):
+    """How many of the tiles split, split + splits, split + 2 * splits, ... lie below `tiles`."""
+    return T.truncdiv(tiles - split + splits - 1, splits)
+
+
 def column_blocks(dim, block_d):
     """How many CTAs combine a row of `dim` columns, `block_d` each.
 

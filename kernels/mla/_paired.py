@@ -10,8 +10,7 @@ warpgroup loads. See DESIGN.md.
 import tilelang.language as T
 
 from ..common.dialect import BY_ROLE, program
-from ._combine import LOG2E, ROOM, merge
-from ._decode import share
+from ._combine import LOG2E, ROOM, merge, share
 from ._paired_attend import attend
 from ._paired_load import load_dense, load_paged
 from ._paired_state import BLOCK_H, BLOCK_N, GROUP, LOADERS, OWN, Work, working_set

@@ -11,8 +11,7 @@ from typing import Any
 import tilelang.language as T
 
 from ..common.dialect import BY_ROLE, program
-from ._combine import LOG2E, LOWEST, ROOM, merge
-from ._decode import share
+from ._combine import LOG2E, LOWEST, ROOM, merge, share
 
 PASSES = {
     **BY_ROLE,
