@@ -9,14 +9,10 @@ larger unions that are walked there.
 import tilelang.language as T
 
 from ..common.dialect import program
+from . import _tile
 
 COMPLETE, TOTAL = 0, 1  # columns of Size
 LEFT = -8  # TOTAL of a tile that is left to _apart.py
-
-
-def _named(there, x, limit, block):
-    """Whether x, which a query that is `there` selected, is a block with keys before `limit`."""
-    return there & (x >= 0) & (x < T.ceildiv(limit, block))
 
 
 @program(writes=("Ids", "Masks", "Size", "Works", "Count"))
@@ -65,7 +61,7 @@ def plan(D, *, block, count, causal, queries, most):
                 t = t0 + e // count
                 limit = t + 1 if causal else N
                 x = Blocks[b, T.min(t, N - 1), h, e % count]
-                named = _named(t < N, x, limit, block)
+                named = _tile.names_block(x, limit, block, t < N)
                 mine[e] = T.if_then_else(named, x, -1)
                 chosen[e] = mine[e]
                 mask[e] = 0
@@ -178,7 +174,7 @@ def plan_left(D, *, block, count, causal, queries, small):
                     limit = t + 1 if causal else N
                     x = Blocks[b, T.min(t, N - 1), h, e // queries]
                     left = Size[b, h, T.min(t // small, smaller - 1), 1] < 0
-                    named = _named((t < N) & left, x, limit, block)
+                    named = _tile.names_block(x, limit, block, (t < N) & left)
                     mine[e] = T.if_then_else(named, x, -1)
                     chosen[e] = mine[e]
                     earlier[e] = 0
