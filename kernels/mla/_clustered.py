@@ -9,8 +9,7 @@ import tilelang.language as T
 
 from ..common.dialect import program
 from . import _turned
-from ._combine import LOG2E, ROOM
-from ._decode import share
+from ._combine import LOG2E, ROOM, share
 from ._turned import BARRIER, BLOCK_N, CONSUMERS, THREADS
 
 BLOCK_H = 16

@@ -31,6 +31,11 @@ def choose_splits(blocks, tiles, sms, *, per_sm, start_tiles, merge_tiles, max_s
     return min(range(1, min(max_splits, MAX_SPLITS, max(tiles, 1)) + 1), key=cost)
 
 
+def share(tiles, split, splits):
+    """How many of the tiles split, split + splits, split + 2 * splits, ... lie below `tiles`."""
+    return T.truncdiv(tiles - split + splits - 1, splits)
+
+
 def column_blocks(dim, block_d):
     """How many CTAs combine a row of `dim` columns, `block_d` each.
 
@@ -40,6 +45,24 @@ def column_blocks(dim, block_d):
     if block_d <= 0 or dim % block_d:
         raise ValueError(f"block_d must divide the {dim} columns of the output, not {block_d}")
     return dim // block_d
+
+
+@T.macro
+def merge(
+    D, Part, batch, rows, splits, block_h, dim, block_d, threads, groups, unroll, Out, Lse, heads,
+    early,
+):  # fmt: skip
+    """The launch that combines the parts of all rows: see `merge_parts`. `early`: it starts under
+    the launch that makes them, and lets the next one start."""
+    per_row = column_blocks(dim, block_d)
+    with D.kernel(per_row, rows, batch, threads=threads) as (column, row, b):
+        if early:
+            T.pdl_sync()
+            T.pdl_trigger()
+        merge_parts(
+            D, Part, b, row, splits, block_h, column * block_d, dim, block_d, groups, unroll, Out,
+            Lse, heads,
+        )  # fmt: skip
 
 
 @T.macro

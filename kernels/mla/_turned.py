@@ -11,8 +11,7 @@ from typing import Any
 import tilelang.language as T
 
 from ..common.dialect import BY_ROLE, program
-from ._combine import LOG2E, LOWEST, ROOM, column_blocks, merge_parts
-from ._decode import share
+from ._combine import LOG2E, LOWEST, ROOM, merge, share
 
 PASSES = {
     **BY_ROLE,
@@ -226,7 +225,6 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_h, stages, block_d, threads, gro
     Part (scratch), Out [B, Hq, dim]. The combining kernel starts under the attending one."""
     batch, keys, heads = T.dynamic("batch"), T.dynamic("keys"), T.dynamic("heads")
     splits, blocks = T.dynamic("splits"), T.dynamic("blocks")
-    per_row = column_blocks(dim, block_d)
 
     @T.prim_func
     def main(
@@ -252,13 +250,10 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_h, stages, block_d, threads, gro
                     scale * LOG2E, sent, False,
                 )  # fmt: skip
                 send(t, sent, Part, b, split, x)
-        with T.Kernel(per_row, heads, batch, threads=threads) as (column, row, b):
-            T.pdl_sync()
-            T.pdl_trigger()
-            merge_parts(
-                D, Part, b, row, splits, block_h, column * block_d, dim, block_d, groups, unroll,
-                Out, None, heads,
-            )  # fmt: skip
+        merge(
+            D, Part, batch, heads, splits, block_h, dim, block_d, threads, groups, unroll,
+            Out, None, heads, early=True,
+        )  # fmt: skip
 
     return main
 
@@ -272,7 +267,6 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, block_h, stages, block_d, thread
     batch, pages, max_pages = T.dynamic("batch"), T.dynamic("pages"), T.dynamic("max_pages")
     rows, heads, q_len = T.dynamic("rows"), T.dynamic("heads"), T.dynamic("q_len")
     splits, blocks = T.dynamic("splits"), T.dynamic("blocks")
-    per_row = column_blocks(dim, block_d)
 
     @T.prim_func
     def main(
@@ -301,12 +295,9 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, block_h, stages, block_d, thread
                     splits, count, scale * LOG2E, sent, True,
                 )  # fmt: skip
                 send(t, sent, Part, b, split, x)
-        with T.Kernel(per_row, rows, batch, threads=threads) as (column, row, b):
-            T.pdl_sync()
-            T.pdl_trigger()
-            merge_parts(
-                D, Part, b, row, splits, block_h, column * block_d, dim, block_d, groups, unroll,
-                Out, Lse, heads,
-            )  # fmt: skip
+        merge(
+            D, Part, batch, rows, splits, block_h, dim, block_d, threads, groups, unroll,
+            Out, Lse, heads, early=True,
+        )  # fmt: skip
 
     return main

@@ -8,8 +8,10 @@ import torch
 
 from ..common.dialect import program
 from ..common.schedule import schedule
-from ._decode import LOG2E, PASSES, attend, finish, load, start, working_set
+from ._combine import LOG2E
+from ._decode import PASSES
 from ._shapes import dtype_name, fit_page, require_one_kv_head
+from ._tile import attend, finish, load, start, working_set
 
 
 @program(writes=("Out", "Lse"), pass_configs=PASSES)

@@ -15,7 +15,7 @@ than it has blocks.
 import tilelang.language as T
 
 from ..common.dialect import Dialect, program
-from ._few_parts import list_blocks, load_rows, multiply, store, tile_of
+from ._few_parts import clear_padding, list_blocks, load_rows, multiply, store, tile_of
 from ._grouped import LOG2E, ceildiv
 from ._hopper import (
     BLOCK_K,
@@ -31,19 +31,9 @@ from ._hopper import (
 
 @program(writes=("hidden",), pass_configs=MANUAL)
 def gate_up(
-    D: Dialect,
-    *,
-    d_hidden: int,
-    d_expert: int,
-    dtype: str,
-    block_token: int,
-    block_t: int,
-    narrow: int,
-    room: int,
-    groups: int,
-    stages: int,
-    passes: int,
-):
+    D: Dialect, *, d_hidden: int, d_expert: int, dtype: str, block_token: int, block_t: int,
+    narrow: int, room: int, groups: int, stages: int, passes: int,
+):  # fmt: skip
     """hidden[r] = silu(x[r] @ gate[e].T) * (x[r] @ up[e].T); `groups` consumers of 64 columns."""
     rows, slots = T.dynamic("rows"), T.dynamic("slots")
     blocks, experts = T.dynamic("blocks"), T.dynamic("experts")
@@ -168,20 +158,9 @@ def gate_up(
 
 @program(writes=("out",), pass_configs=MANUAL)
 def down(
-    D: Dialect,
-    *,
-    d_hidden: int,
-    d_expert: int,
-    dtype: str,
-    block_token: int,
-    weighted: bool,
-    block_t: int,
-    narrow: int,
-    room: int,
-    groups: int,
-    stages: int,
-    passes: int,
-):
+    D: Dialect, *, d_hidden: int, d_expert: int, dtype: str, block_token: int, weighted: bool,
+    block_t: int, narrow: int, room: int, groups: int, stages: int, passes: int,
+):  # fmt: skip
     """out[r] = hidden[r] @ down[e].T; `groups` consumers of 128 columns; see `_grouped.down`."""
     rows, slots, pairs = T.dynamic("rows"), T.dynamic("slots"), T.dynamic("pairs")
     blocks, experts = T.dynamic("blocks"), T.dynamic("experts")
@@ -223,22 +202,6 @@ def down(
                 load_rows(hidden, b * block_t, wide, at, x_tile, s, full, narrow)
                 T.mbarrier_arrive(full[s])
             count = count + steps
-
-    @T.macro
-    def clear_padding(cta, sizes, padded, owner, blocks, rows, out):
-        """Rows of the padded layout that belong to no expert become 0, by the idle warps."""
-        lane = T.get_thread_binding() - 32
-        for turn in T.serial(turns(cta, sms, blocks * 4)):
-            slot = T.truncdiv(cta + turn * sms, 4) * block_token
-            e = owner[T.truncdiv(slot, block_token)]
-            first = slot + T.truncmod(cta + turn * sms, 4) * (block_token // 4)
-            used = T.max(padded[e] + sizes[e], first)
-            last = T.min(first + block_token // 4, rows)
-            for n in T.serial(T.max(last - used, 0)):
-                for c in T.serial(ceildiv(d_hidden // 8, 96)):
-                    if lane + c * 96 < d_hidden // 8:
-                        for v in T.vectorized(8):
-                            out[used + n, (lane + c * 96) * 8 + v] = 0
 
     @T.macro
     def compute(
@@ -325,8 +288,9 @@ def down(
                     )  # fmt: skip
                 elif weighted and compact == 0:
                     clear_padding(
-                        cta, group_sizes, group_padded_offsets, group_idx_for_bx, blocks, rows, out
-                    )
+                        cta, sms, group_sizes, group_padded_offsets, group_idx_for_bx, blocks,
+                        rows, out, block_token,
+                    )  # fmt: skip
             with T.ws(1):
                 T.inc_max_nreg(CONSUMER_REGISTERS)
                 consume(

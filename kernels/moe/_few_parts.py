@@ -3,7 +3,7 @@
 import tilelang.language as T
 
 from ._grouped import ceildiv
-from ._hopper import BLOCK_K, GROUP, await_full, load, release
+from ._hopper import BLOCK_K, GROUP, await_full, load, release, turns
 
 CHUNK = 16  # blocks that one thread counts
 
@@ -74,6 +74,24 @@ def store(acc, scale, out_tile, out, which: int, row, col, valid, own):
                 for j, i in T.Parallel(part, GROUP):
                     if p * part + j < valid and col + i < width:
                         out[first + j, col + i] = out_tile[which, p % 2, j, i]
+
+
+@T.macro
+def clear_padding(cta, sms: int, sizes, padded, owner, blocks, rows, out, block_token: int):
+    """Rows of the padded layout that belong to no expert become 0, by the idle warps."""
+    d_hidden = out.shape[1]
+    lane = T.get_thread_binding() - 32
+    for turn in T.serial(turns(cta, sms, blocks * 4)):
+        slot = T.truncdiv(cta + turn * sms, 4) * block_token
+        e = owner[T.truncdiv(slot, block_token)]
+        first = slot + T.truncmod(cta + turn * sms, 4) * (block_token // 4)
+        used = T.max(padded[e] + sizes[e], first)
+        last = T.min(first + block_token // 4, rows)
+        for n in T.serial(T.max(last - used, 0)):
+            for c in T.serial(ceildiv(d_hidden // 8, 96)):
+                if lane + c * 96 < d_hidden // 8:
+                    for v in T.vectorized(8):
+                        out[used + n, (lane + c * 96) * 8 + v] = 0
 
 
 def has_room(block_t: int, n_blocks: int, weighted: bool) -> bool:

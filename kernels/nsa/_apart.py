@@ -13,100 +13,11 @@ import tilelang.language as T
 
 from ..common.dialect import program
 from . import _tile
-from ._walk import FULL, MANUAL, release
+from ._walk import MANUAL
+from ._walk_ring import fetch_rows, release
+from ._walk_rows import FULL
 
 MMA = {**MANUAL, "tl.disable_wgmma": True}  # wgmma would take four warps at a time
-
-
-@program(writes=("Ids", "Masks", "Works", "Count"))
-def plan(D, *, block, count, causal, queries, small):
-    """The union of the blocks that each tile of `queries` neighbours selects, for those left.
-
-    (Blocks [B, N, H, count] int32, Size [B, H, smaller tiles, 2] int32 of `_union.plan`, for tiles
-    of `small` queries, Ids, Masks [tiles of all, queries * count] int32, Works [tiles of all, 4]
-    int32, Count [2] int32). Ids holds the first key of each block; bit i of a mask says that query
-    i selected it. A block that a query names again is an entry of its own. Queries of smaller
-    tiles that are walked count as selecting nothing. Count[1] is raised by one for each tile with
-    a query left, and a row of Works tells its tile, KV head, batch and number of blocks: in an
-    order that depends on timing, which nothing else does.
-    """
-    entries = queries * count
-    threads = min(1024, max(32, 1 << (entries - 1).bit_length()))
-    B, N, H, smaller, listed = (
-        T.dynamic(name) for name in ("batch", "seqlen", "kv_heads", "smaller_tiles", "listed")
-    )
-    tiles = T.ceildiv(N, queries)
-
-    @T.prim_func
-    def apart_plan(
-        Blocks: T.Tensor((B, N, H, count), "int32"),
-        Size: T.Tensor((B, H, smaller, 2), "int32"),
-        Ids: T.Tensor((listed, entries), "int32"),
-        Masks: T.Tensor((listed, entries), "int32"),
-        Works: T.Tensor((listed, 4), "int32"),
-        Count: T.Tensor((2,), "int32"),
-    ):
-        with D.kernel(tiles, H, B, threads=threads) as (tile, h, b):
-            chosen = D.alloc_shared((entries,), "int32")
-            sums = D.alloc_shared((entries,), "int32")
-            mine = D.alloc_fragment((entries,), "int32")
-            mask = D.alloc_fragment((entries,), "int32")
-            earlier = D.alloc_fragment((entries,), "int32")
-            slot = T.alloc_var("int32")
-            row = (b * H + h) * tiles + tile
-
-            any_left = T.alloc_var("int32", init=0)
-            for i in range(-(-queries // small) + 1):
-                at = tile * queries // small + i
-                # Not one condition: both sides would be read, and Size ends with N.
-                if at * small < T.min(tile * queries + queries, N):  # noqa: SIM102
-                    if Size[b, h, at, 1] < 0:
-                        any_left = 1
-            if any_left > 0:
-                # Slots are outermost, so that neighbours in the list belong to different queries.
-                for e in D.parallel(entries):
-                    t = tile * queries + e % queries
-                    limit = t + 1 if causal else N
-                    x = Blocks[b, T.min(t, N - 1), h, e // queries]
-                    left = Size[b, h, T.min(t // small, smaller - 1), 1] < 0
-                    named = (t < N) & left & (x >= 0) & (x < T.ceildiv(limit, block))
-                    mine[e] = T.if_then_else(named, x, -1)
-                    chosen[e] = mine[e]
-                    earlier[e] = 0
-                    mask[e] = 0
-                # What is compared tells a block and how often the query has named it before.
-                for s in T.serial(count):
-                    for e in D.parallel(entries):
-                        same = chosen[s * queries + e % queries] == mine[e]
-                        earlier[e] += T.cast(same & (s < e // queries), "int32")
-                T.sync_threads()
-                for e in D.parallel(entries):
-                    mine[e] = T.if_then_else(mine[e] >= 0, mine[e] * count + earlier[e], -1)
-                    chosen[e] = mine[e]
-                    earlier[e] = 0
-                for s in T.serial(count):
-                    for i in T.unroll(queries):
-                        for e in D.parallel(entries):
-                            same = T.cast(chosen[s * queries + i] == mine[e], "int32")
-                            mask[e] |= same << i
-                            earlier[e] |= T.if_then_else(s * queries + i < e, same, 0)
-                for e in D.parallel(entries):
-                    sums[e] = T.cast((mine[e] >= 0) & (earlier[e] == 0), "int32")
-                    earlier[e] = sums[e]
-                T.cumsum(sums)
-                for e in D.parallel(entries):
-                    if earlier[e] > 0:
-                        Ids[row, sums[e] - 1] = mine[e] // count * block
-                        Masks[row, sums[e] - 1] = mask[e]
-                # Also a tile without any block: its queries put out zeros.
-                if T.get_thread_binding() == 0:
-                    slot = T.atomic_add(Count[1], 1, return_prev=True)
-                    Works[slot, 0] = tile
-                    Works[slot, 1] = h
-                    Works[slot, 2] = b
-                    Works[slot, 3] = sums[entries - 1]
-
-    return apart_plan
 
 
 def _build(
@@ -151,19 +62,7 @@ def _build(
                     total = Works[turn * sms + cta, 3]
                     row = (b * H + h) * tiles + tile
                     T.mbarrier_wait_parity(q_empty[0], (turn & 1) ^ 1)
-                    for i in T.unroll(queries):
-                        for c in T.unroll(dim // 64):
-                            T.tma_copy(
-                                Q[
-                                    b,
-                                    tile * queries + i,
-                                    h * group : h * group + group,
-                                    c * 64 : c * 64 + 64,
-                                ],
-                                q_s[i * group : i * group + group, c * 64 : c * 64 + 64],
-                                barrier=q_full[0],
-                            )
-                    T.mbarrier_arrive(q_full[0])
+                    fetch_rows(q_s, q_full, tile, h, b, Q, queries, group)
                     for n in T.serial(total):
                         k0 = Ids[row, n]
                         T.mbarrier_wait_parity(k_empty[ks], k_phase ^ 1)
@@ -341,7 +240,7 @@ def _build(
 
 @program(writes=("Out",), pass_configs=MMA)
 def walk(D, **static):
-    """Out = attention over the blocks of `plan`, for the queries that it holds.
+    """Out = attention over the blocks of `_union.plan_left`, for the queries that it holds.
 
     (Q [B, N, HQ, dim], K, V [B, N, H, dim], Ids, Masks [tiles of all, entries], Size of
     `_union.plan`, Works [tiles of all, 4], Count [2], Out like Q, scale)

@@ -4,7 +4,10 @@ import tilelang.language as T
 
 from ..common.dialect import program
 from ._dense import seen
-from ._walk import BOTH, FULL, KEYS, MANUAL, TURN, release
+from ._walk import MANUAL
+from ._walk_ring import release
+from ._walk_rows import BOTH, FULL, TURN
+from ._walk_steps import KEYS
 
 ROWS = 128  # queries of a tile
 HALF = ROWS // 2  # of a consumer warpgroup

@@ -42,7 +42,7 @@ def _build(
     def first_key(Blocks, b, t, h, i, limit):
         """Where piece i of a token starts; N, past every key, if it selects nothing."""
         chosen = Blocks[b, t, h, T.min(i // parts, count - 1)]
-        named = (i < pieces) & (chosen >= 0) & (chosen < T.ceildiv(limit, block))
+        named = _tile.names_block(chosen, limit, block, i < pieces)
         return T.if_then_else(named, chosen * block + i % parts * piece, N)
 
     @T.macro
@@ -69,7 +69,7 @@ def _build(
                         used = 0
                         for c in T.serial(count):
                             chosen = Blocks[b, t, h, c]
-                            if (chosen >= 0) & (chosen < T.ceildiv(limit, block)):
+                            if _tile.names_block(chosen, limit, block):
                                 used = (c + 1) * parts
 
                     if not one_tile:

@@ -29,7 +29,7 @@ def attend(D, *, dtype, dim, block, count, causal, tokens):
     def first_key(Blocks, b, t, h, i, limit):
         """Where block i of a token starts; N, past every key, if it selects nothing."""
         chosen = Blocks[b, T.min(t, N - 1), h, i]
-        named = (chosen >= 0) & (chosen < T.ceildiv(limit, block))
+        named = _tile.names_block(chosen, limit, block)
         return T.if_then_else(named, chosen * block, N)
 
     @T.prim_func

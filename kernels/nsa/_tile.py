@@ -21,6 +21,15 @@ FLOOR = -1e30  # below every score that finite half-precision q and k can produc
 TINY = 1e-30  # divisor in place of an empty sum: 0 / TINY = 0
 
 
+def names_block(x, limit, block, there=None):
+    """Whether x, an entry of a token's list, is a block with keys before key `limit`.
+
+    there: what must hold besides, and before.
+    """
+    some = x >= 0 if there is None else there & (x >= 0)
+    return some & (x < T.ceildiv(limit, block))
+
+
 @dataclass
 class State:
     """The running softmax of M rows: fragments of one program."""

@@ -2,12 +2,14 @@
 
 Neighbours mostly select the same blocks, so a tile that walks each block of the union once reads
 K and V once for all its queries, and fills the rows of a wide matrix product (_walk.py). A tile
-whose queries share too little is left to _apart.py: the plan says which.
+whose queries share too little is left to _apart.py: `plan` says which, and `plan_left` forms the
+larger unions that are walked there.
 """
 
 import tilelang.language as T
 
 from ..common.dialect import program
+from . import _tile
 
 COMPLETE, TOTAL = 0, 1  # columns of Size
 LEFT = -8  # TOTAL of a tile that is left to _apart.py
@@ -59,7 +61,7 @@ def plan(D, *, block, count, causal, queries, most):
                 t = t0 + e // count
                 limit = t + 1 if causal else N
                 x = Blocks[b, T.min(t, N - 1), h, e % count]
-                named = (t < N) & (x >= 0) & (x < T.ceildiv(limit, block))
+                named = _tile.names_block(x, limit, block, t < N)
                 mine[e] = T.if_then_else(named, x, -1)
                 chosen[e] = mine[e]
                 mask[e] = 0
@@ -119,3 +121,94 @@ def plan(D, *, block, count, causal, queries, most):
                     Works[slot, 3] = total
 
     return union_plan
+
+
+@program(writes=("Ids", "Masks", "Works", "Count"))
+def plan_left(D, *, block, count, causal, queries, small):
+    """The union of the blocks that each tile of `queries` neighbours selects, for those left.
+
+    (Blocks [B, N, H, count] int32, Size [B, H, smaller tiles, 2] int32 of `plan`, for tiles of
+    `small` queries, Ids, Masks [tiles of all, queries * count] int32, Works [tiles of all, 4]
+    int32, Count [2] int32). Ids holds the first key of each block; bit i of a mask says that query
+    i selected it. A block that a query names again is an entry of its own. Queries of smaller
+    tiles that are walked count as selecting nothing. Count[1] is raised by one for each tile with
+    a query left, and a row of Works tells its tile, KV head, batch and number of blocks: in an
+    order that depends on timing, which nothing else does.
+    """
+    entries = queries * count
+    threads = min(1024, max(32, 1 << (entries - 1).bit_length()))
+    B, N, H, smaller, listed = (
+        T.dynamic(name) for name in ("batch", "seqlen", "kv_heads", "smaller_tiles", "listed")
+    )
+    tiles = T.ceildiv(N, queries)
+
+    @T.prim_func
+    def apart_plan(
+        Blocks: T.Tensor((B, N, H, count), "int32"),
+        Size: T.Tensor((B, H, smaller, 2), "int32"),
+        Ids: T.Tensor((listed, entries), "int32"),
+        Masks: T.Tensor((listed, entries), "int32"),
+        Works: T.Tensor((listed, 4), "int32"),
+        Count: T.Tensor((2,), "int32"),
+    ):
+        with D.kernel(tiles, H, B, threads=threads) as (tile, h, b):
+            chosen = D.alloc_shared((entries,), "int32")
+            sums = D.alloc_shared((entries,), "int32")
+            mine = D.alloc_fragment((entries,), "int32")
+            mask = D.alloc_fragment((entries,), "int32")
+            earlier = D.alloc_fragment((entries,), "int32")
+            slot = T.alloc_var("int32")
+            row = (b * H + h) * tiles + tile
+
+            any_left = T.alloc_var("int32", init=0)
+            for i in range(-(-queries // small) + 1):
+                at = tile * queries // small + i
+                # Not one condition: both sides would be read, and Size ends with N.
+                if at * small < T.min(tile * queries + queries, N):  # noqa: SIM102
+                    if Size[b, h, at, 1] < 0:
+                        any_left = 1
+            if any_left > 0:
+                # Slots are outermost, so that neighbours in the list belong to different queries.
+                for e in D.parallel(entries):
+                    t = tile * queries + e % queries
+                    limit = t + 1 if causal else N
+                    x = Blocks[b, T.min(t, N - 1), h, e // queries]
+                    left = Size[b, h, T.min(t // small, smaller - 1), 1] < 0
+                    named = _tile.names_block(x, limit, block, (t < N) & left)
+                    mine[e] = T.if_then_else(named, x, -1)
+                    chosen[e] = mine[e]
+                    earlier[e] = 0
+                    mask[e] = 0
+                # What is compared tells a block and how often the query has named it before.
+                for s in T.serial(count):
+                    for e in D.parallel(entries):
+                        same = chosen[s * queries + e % queries] == mine[e]
+                        earlier[e] += T.cast(same & (s < e // queries), "int32")
+                T.sync_threads()
+                for e in D.parallel(entries):
+                    mine[e] = T.if_then_else(mine[e] >= 0, mine[e] * count + earlier[e], -1)
+                    chosen[e] = mine[e]
+                    earlier[e] = 0
+                for s in T.serial(count):
+                    for i in T.unroll(queries):
+                        for e in D.parallel(entries):
+                            same = T.cast(chosen[s * queries + i] == mine[e], "int32")
+                            mask[e] |= same << i
+                            earlier[e] |= T.if_then_else(s * queries + i < e, same, 0)
+                for e in D.parallel(entries):
+                    sums[e] = T.cast((mine[e] >= 0) & (earlier[e] == 0), "int32")
+                    earlier[e] = sums[e]
+                T.cumsum(sums)
+                for e in D.parallel(entries):
+                    if earlier[e] > 0:
+                        Ids[row, sums[e] - 1] = mine[e] // count * block
+                        Masks[row, sums[e] - 1] = mask[e]
+                # Also a tile without any block: its queries put out zeros.
+                if T.get_thread_binding() == 0:
+                    slot = T.atomic_add(Count[1], 1, return_prev=True)
+                    Works[slot, 0] = tile
+                    Works[slot, 1] = h
+                    Works[slot, 2] = b
+                    Works[slot, 3] = sums[entries - 1]
+
+    return apart_plan

@@ -110,7 +110,7 @@ def _left(q, k, blocks, block_size, causal, gated, queries):
     group = HQ // H
     large = 64 * use["consumers"] // group
     static = {"block": block_size, "causal": causal, "small": queries}
-    plan = _apart.plan.get(**static, count=count, queries=large)
+    plan = _union.plan_left.get(**static, count=count, queries=large)
     program = _apart.walk_gated if gated else _apart.walk
     walk = program.get(
         dtype=DTYPES[q.dtype], group=group, dim=D, entries=large * count, **static, **use

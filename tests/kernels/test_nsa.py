@@ -274,7 +274,7 @@ def ask_selected(
     return [".".join(program.name.split(".")[-2:]) for program, _ in asked]
 
 
-WALKS = ["_union.plan", "_walk.union", "_apart.plan", "_apart.walk"]
+WALKS = ["_union.plan", "_walk.union", "_union.plan_left", "_apart.walk"]
 
 
 def test_hopper_walks_unions_only_where_they_repay_a_plan():
