@@ -4,7 +4,8 @@ wgmma multiplies 64 rows by any multiple of 8 columns. With few rows an expert, 
 side would fill 64 or 128 rows with little; so weights go there and the tokens become the columns:
 out.T = w @ x.T, with `block_t` tokens a tile. Each weight is then read once, and arithmetic costs
 what the tile holds. `_hopper` explains the pipeline. Stages are given back at once: what is scarce
-here are bytes under way, not wgmma.
+here are bytes under way, not wgmma. With a `burst`, two stages are filled in turn, so many rows of
+weights at a time: 256 bytes of each row are then asked for at nearly the same time.
 
 The intermediate has a tile space of its own, `block_t` rows a block: block b of
 `group_idx_for_bx`, the i-th of its expert, stands for the expert's rows from i * block_t on and
@@ -15,7 +16,7 @@ than it has blocks.
 import tilelang.language as T
 
 from ..common.dialect import Dialect, program
-from ._few_parts import clear_padding, list_blocks, load_rows, multiply, store, tile_of
+from ._few_parts import bursts, clear_padding, list_blocks, load_rows, multiply, store, tile_of
 from ._grouped import LOG2E, ceildiv
 from ._hopper import (
     BLOCK_K,
@@ -32,7 +33,7 @@ from ._hopper import (
 @program(writes=("hidden",), pass_configs=MANUAL)
 def gate_up(
     D: Dialect, *, d_hidden: int, d_expert: int, dtype: str, block_token: int, block_t: int,
-    narrow: int, room: int, groups: int, stages: int, passes: int,
+    narrow: int, room: int, groups: int, stages: int, passes: int, burst: int = 0,
 ):  # fmt: skip
     """hidden[r] = silu(x[r] @ gate[e].T) * (x[r] @ up[e].T); `groups` consumers of 64 columns."""
     rows, slots = T.dynamic("rows"), T.dynamic("slots")
@@ -41,6 +42,7 @@ def gate_up(
     tiles_n, steps = ceildiv(d_expert, block_n), ceildiv(d_hidden, BLOCK_K)
     part = block_t // passes
     assert narrow % part == 0
+    near, pieces = bursts(burst, block_n, steps)
 
     @T.macro
     def produce(
@@ -55,16 +57,24 @@ def gate_up(
             row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
             start = T.if_then_else(compact != 0, offsets[e], padded[e]) + row
             wide = width == block_t
-            for k in T.serial(steps):
-                s = T.truncmod(count + k, stages)
-                at = k * BLOCK_K
-                acquire(empty, count + k, stages)
-                load(
-                    gate[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, :block_n, :], full, s
-                )
-                load(up[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, block_n:, :], full, s)
-                load_rows(x, start, wide, at, x_tile, s, full, narrow)
-                T.mbarrier_arrive(full[s])
+            for k in T.serial(steps // len(near)):
+                first = count + k * len(near)
+                for i in near:
+                    acquire(empty, first + i, stages)
+                for weight, side in ((gate, 0), (up, block_n)):
+                    for w0, w1 in pieces:
+                        for i in near:
+                            s = T.truncmod(first + i, stages)
+                            at = (k * len(near) + i) * BLOCK_K
+                            load(
+                                weight[e, col + w0 : col + w1, at : at + BLOCK_K],
+                                w_tile[s, side + w0 : side + w1, :], full, s,
+                            )  # fmt: skip
+                for i in near:
+                    s = T.truncmod(first + i, stages)
+                    at = (k * len(near) + i) * BLOCK_K
+                    load_rows(x, start, wide, at, x_tile, s, full, narrow)
+                    T.mbarrier_arrive(full[s])
             count = count + steps
 
     @T.macro
@@ -159,7 +169,7 @@ def gate_up(
 @program(writes=("out",), pass_configs=MANUAL)
 def down(
     D: Dialect, *, d_hidden: int, d_expert: int, dtype: str, block_token: int, weighted: bool,
-    block_t: int, narrow: int, room: int, groups: int, stages: int, passes: int,
+    block_t: int, narrow: int, room: int, groups: int, stages: int, passes: int, burst: int = 0,
 ):  # fmt: skip
     """out[r] = hidden[r] @ down[e].T; `groups` consumers of 128 columns; see `_grouped.down`."""
     rows, slots, pairs = T.dynamic("rows"), T.dynamic("slots"), T.dynamic("pairs")
@@ -169,15 +179,18 @@ def down(
     part = block_t // passes
     assert narrow % part == 0
 
-    ahead = min(stages, steps)
+    near, pieces = bursts(burst, block_n, steps)
+    ahead = min(stages, steps) // len(near) * len(near)
 
     @T.macro
-    def load_weight(weight, e, number, k: int, s, w_tile, full):
+    def load_weights(weight, e, number, k, first, w_tile, full):
         col = T.truncmod(number, tiles_n) * block_n
-        load(
-            weight[e, col : col + block_n, k * BLOCK_K : k * BLOCK_K + BLOCK_K], w_tile[s, :, :],
-            full, s,
-        )  # fmt: skip
+        for w0, w1 in pieces:
+            for i in near:
+                s, at = T.truncmod(first + i, stages), (k + i) * BLOCK_K
+                load(
+                    weight[e, col + w0 : col + w1, at : at + BLOCK_K], w_tile[s, w0:w1, :], full, s
+                )
 
     @T.macro
     def produce(
@@ -185,22 +198,27 @@ def down(
     ):
         # Weights do not depend on `gate_up`, so the first ones are loaded while it still runs.
         if cta < found[0] * tiles_n:
-            for k in T.serial(ahead):
-                load_weight(weight, owner[order[T.truncdiv(cta, tiles_n)]], cta, k, k, w_tile, full)
+            for k in T.serial(ahead // len(near)):
+                n = k * len(near)
+                load_weights(
+                    weight, owner[order[T.truncdiv(cta, tiles_n)]], cta, n, n, w_tile, full
+                )
         T.pdl_sync()
         count = T.alloc_var("int32", init=0)
         for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
             b = order[T.truncdiv(cta + turn * sms, tiles_n)]
             e = owner[b]
             wide = tile_of(b, e, sizes, padded, block_token, block_t, narrow)[1] == block_t
-            for k in T.serial(steps):
-                s = T.truncmod(count + k, stages)
-                at = k * BLOCK_K
-                acquire(empty, count + k, stages)
-                if count + k >= ahead:
-                    load_weight(weight, e, cta + turn * sms, k, s, w_tile, full)
-                load_rows(hidden, b * block_t, wide, at, x_tile, s, full, narrow)
-                T.mbarrier_arrive(full[s])
+            for k in T.serial(steps // len(near)):
+                n = k * len(near)
+                for i in near:
+                    acquire(empty, count + n + i, stages)
+                if count + n >= ahead:
+                    load_weights(weight, e, cta + turn * sms, n, count + n, w_tile, full)
+                for i in near:
+                    s, at = T.truncmod(count + n + i, stages), (n + i) * BLOCK_K
+                    load_rows(hidden, b * block_t, wide, at, x_tile, s, full, narrow)
+                    T.mbarrier_arrive(full[s])
             count = count + steps
 
     @T.macro

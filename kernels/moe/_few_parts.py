@@ -41,6 +41,17 @@ def load_rows(x, start, wide, at, tile, s, full, narrow: int):
         load(x[start : start + narrow, at : at + BLOCK_K], tile[s, 0:narrow, :], full, s)
 
 
+def bursts(burst: int, block_n: int, steps: int):
+    """Which stages are filled together, and by which pieces of their `block_n` rows of weights.
+
+    Stage by stage without a burst, or where no pairs of them make up the `steps`.
+    """
+    if not burst or steps % 2:
+        return (0,), ((0, block_n),)
+    assert block_n % burst == 0
+    return (0, 1), tuple((row, row + burst) for row in range(0, block_n, burst))
+
+
 @T.macro
 def store(acc, scale, out_tile, out, which: int, row, col, valid, own):
     """out[row + j, col + i] = scale[which, j] * acc[i, j] for j < valid, if there is a scale.

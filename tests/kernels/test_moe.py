@@ -199,6 +199,13 @@ def test_hopper_falls_back_to_portable_where_it_cannot_run():
     assert_rows_close(*run_layer(MODULES["hopper"], 17, 20, 3, torch.float16))
 
 
+def test_a_burst_fills_two_stages_piece_by_piece_if_they_come_in_pairs():
+    bursts = MODULES["hopper"]._few_parts.bursts
+    assert bursts(0, 128, 12) == ((0,), ((0, 128),))
+    assert bursts(64, 128, 12) == ((0, 1), ((0, 64), (64, 128)))
+    assert bursts(64, 128, 3) == ((0,), ((0, 128),))
+
+
 def hopper_programs(d_hidden: int, d_expert: int) -> list[tuple]:
     """(program, static sizes) of the grouped GEMMs, for few and many rows an expert."""
     DIALECT.use(DIALECT.SM90)
