@@ -15,7 +15,7 @@ than it has blocks.
 import tilelang.language as T
 
 from ..common.dialect import Dialect, program
-from ._few_parts import list_blocks, load_rows, multiply, store, tile_of
+from ._few_parts import Share, list_blocks, load_rows, multiply, order_of_k, staging, store, tile_of
 from ._grouped import LOG2E, ceildiv
 from ._hopper import (
     BLOCK_K,
@@ -25,6 +25,7 @@ from ._hopper import (
     PRODUCER_REGISTERS,
     acquire,
     load,
+    load_wide,
     turns,
 )
 
@@ -43,12 +44,18 @@ def gate_up(
     groups: int,
     stages: int,
     passes: int,
+    pair: bool = False,
+    turned: bool = False,
+    matrices: bool = False,
+    burst: int = 0,
+    promote: bool = False,
 ):
     """hidden[r] = silu(x[r] @ gate[e].T) * (x[r] @ up[e].T); `groups` consumers of 64 columns."""
     rows, slots = T.dynamic("rows"), T.dynamic("slots")
     blocks, experts = T.dynamic("blocks"), T.dynamic("experts")
     sms, block_n = D.target.sms, GROUP * groups
     tiles_n, steps = ceildiv(d_expert, block_n), ceildiv(d_hidden, BLOCK_K)
+    share = Share(sms, tiles_n, pair)
     part = block_t // passes
     assert narrow % part == 0
 
@@ -58,23 +65,50 @@ def gate_up(
         full, empty,
     ):  # fmt: skip
         count = T.alloc_var("int32", init=0)
-        for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
-            b = order[T.truncdiv(cta + turn * sms, tiles_n)]
-            col = T.truncmod(cta + turn * sms, tiles_n) * block_n
+        for turn in T.serial(share.turns(cta, found[0])):
+            b = order[share.block(cta, turn)]
+            col = share.column(cta, turn) * block_n
             e = owner[b]
             row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
             start = T.if_then_else(compact != 0, offsets[e], padded[e]) + row
             wide = width == block_t
-            for k in T.serial(steps):
-                s = T.truncmod(count + k, stages)
-                at = k * BLOCK_K
-                acquire(empty, count + k, stages)
-                load(
-                    gate[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, :block_n, :], full, s
-                )
-                load(up[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, block_n:, :], full, s)
-                load_rows(x, start, wide, at, x_tile, s, full, narrow)
-                T.mbarrier_arrive(full[s])
+            if burst:
+                for k in T.serial(steps // 2):
+                    n = count + 2 * k
+                    s, z = T.truncmod(n, stages), T.truncmod(n + 1, stages)
+                    at, after = 2 * k * BLOCK_K, (2 * k + 1) * BLOCK_K
+                    acquire(empty, n, stages)
+                    acquire(empty, n + 1, stages)
+                    for weight, first in ((gate, 0), (up, block_n)):
+                        for p in tuple(range(0, block_n, burst)):
+                            q, c = first + p, col + p
+                            load(
+                                weight[e, c : c + burst, at : at + BLOCK_K],
+                                w_tile[s, q : q + burst, :], full, s,
+                            )  # fmt: skip
+                            load(
+                                weight[e, c : c + burst, after : after + BLOCK_K],
+                                w_tile[z, q : q + burst, :], full, z,
+                            )  # fmt: skip
+                    load_rows(x, start, wide, at, x_tile, s, full, narrow)
+                    T.mbarrier_arrive(full[s])
+                    load_rows(x, start, wide, after, x_tile, z, full, narrow)
+                    T.mbarrier_arrive(full[z])
+            else:
+                for k in T.serial(steps):
+                    s = T.truncmod(count + k, stages)
+                    at = order_of_k(k, cta, steps, turned) * BLOCK_K
+                    acquire(empty, count + k, stages)
+                    for weight, first in ((gate, 0), (up, block_n)):
+                        if promote:
+                            load_wide(weight, e, col, at, block_n, w_tile, s, first, full)
+                        else:
+                            load(
+                                weight[e, col : col + block_n, at : at + BLOCK_K],
+                                w_tile[s, first : first + block_n, :], full, s,
+                            )  # fmt: skip
+                    load_rows(x, start, wide, at, x_tile, s, full, narrow, share.mask)
+                    T.mbarrier_arrive(full[s])
             count = count + steps
 
     @T.macro
@@ -85,7 +119,7 @@ def gate_up(
         up_acc = T.alloc_fragment((GROUP, n), "float32")
         multiply(
             w_tile, x_tile, gate_acc, up_acc, full, empty, count, steps,
-            which * GROUP, block_n + which * GROUP, stages,
+            which * GROUP, block_n + which * GROUP, stages, pair,
         )  # fmt: skip
         for i, j in T.Parallel(GROUP, n):
             up_acc[i, j] *= gate_acc[i, j] / (1 + T.exp2(-LOG2E * gate_acc[i, j]))
@@ -97,9 +131,9 @@ def gate_up(
         full, empty,
     ):  # fmt: skip
         count = T.alloc_var("int32", init=0)
-        for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
-            b = order[T.truncdiv(cta + turn * sms, tiles_n)]
-            col = T.truncmod(cta + turn * sms, tiles_n) * block_n + which * GROUP
+        for turn in T.serial(share.turns(cta, found[0])):
+            b = order[share.block(cta, turn)]
+            col = share.column(cta, turn) * block_n + which * GROUP
             e = owner[b]
             row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
             valid = T.min(sizes[e] - row, width)
@@ -128,20 +162,22 @@ def gate_up(
         hidden: T.Tensor((slots, d_expert), dtype),
         compact: T.int32,
     ):
-        with T.Kernel(sms, threads=128 + 128 * groups) as cta:
+        with T.Kernel(sms, threads=128 + 128 * groups, cluster_dims=share.span) as cta:
             x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, 2 * block_n, BLOCK_K), dtype)
-            out_tile = T.alloc_shared((groups, 2, part, GROUP), dtype)
+            out_tile = staging(groups, part, dtype, matrices)
             order = T.alloc_shared((room,), "int32", scope="shared")
             found = T.alloc_shared((1,), "int32", scope="shared")
             full = T.alloc_barrier([32] * stages)
-            empty = T.alloc_barrier([4 * groups] * stages)
+            empty = share.empty(4 * groups, stages)
             T.pdl_sync()
             T.pdl_trigger()
             list_blocks(
                 order, found, group_idx_for_bx, group_sizes, group_padded_offsets, blocks,
                 block_token, block_t, narrow, 128 + 128 * groups,
             )  # fmt: skip
+            if pair:
+                T.cluster_sync()
             with T.ws(0):
                 T.dec_max_nreg(PRODUCER_REGISTERS)
                 if T.get_thread_binding() < 32:
@@ -162,6 +198,8 @@ def gate_up(
                         1, cta, group_sizes, group_padded_offsets, group_idx_for_bx, hidden, order,
                         found, x_tile, w_tile, out_tile, full, empty,
                     )  # fmt: skip
+            if pair:
+                T.cluster_sync()  # neither leaves while the other may still signal to it
 
     return moe_gate_up
 
@@ -181,47 +219,85 @@ def down(
     groups: int,
     stages: int,
     passes: int,
+    pair: bool = False,
+    turned: bool = False,
+    matrices: bool = False,
+    burst: int = 0,
+    promote: bool = False,
 ):
     """out[r] = hidden[r] @ down[e].T; `groups` consumers of 128 columns; see `_grouped.down`."""
     rows, slots, pairs = T.dynamic("rows"), T.dynamic("slots"), T.dynamic("pairs")
     blocks, experts = T.dynamic("blocks"), T.dynamic("experts")
     sms, block_n = D.target.sms, 2 * GROUP * groups
     tiles_n, steps = ceildiv(d_hidden, block_n), ceildiv(d_expert, BLOCK_K)
+    share = Share(sms, tiles_n, pair)
     part = block_t // passes
     assert narrow % part == 0
 
     ahead = min(stages, steps)
+    if burst:
+        ahead -= ahead % 2
 
     @T.macro
-    def load_weight(weight, e, number, k: int, s, w_tile, full):
-        col = T.truncmod(number, tiles_n) * block_n
-        load(
-            weight[e, col : col + block_n, k * BLOCK_K : k * BLOCK_K + BLOCK_K], w_tile[s, :, :],
-            full, s,
-        )  # fmt: skip
+    def load_weight(weight, e, col, k, s, w_tile, full):
+        if promote:
+            load_wide(weight, e, col, k * BLOCK_K, block_n, w_tile, s, 0, full)
+        else:
+            load(
+                weight[e, col : col + block_n, k * BLOCK_K : k * BLOCK_K + BLOCK_K],
+                w_tile[s, :, :], full, s,
+            )  # fmt: skip
 
     @T.macro
     def produce(
         cta, hidden, weight, sizes, padded, owner, order, found, x_tile, w_tile, full, empty
     ):
         # Weights do not depend on `gate_up`, so the first ones are loaded while it still runs.
-        if cta < found[0] * tiles_n:
+        if share.turns(cta, found[0]) > 0:
             for k in T.serial(ahead):
-                load_weight(weight, owner[order[T.truncdiv(cta, tiles_n)]], cta, k, k, w_tile, full)
+                load_weight(
+                    weight, owner[order[share.block(cta, 0)]], share.column(cta, 0) * block_n,
+                    order_of_k(k, cta, steps, turned), k, w_tile, full,
+                )  # fmt: skip
         T.pdl_sync()
         count = T.alloc_var("int32", init=0)
-        for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
-            b = order[T.truncdiv(cta + turn * sms, tiles_n)]
+        for turn in T.serial(share.turns(cta, found[0])):
+            b = order[share.block(cta, turn)]
             e = owner[b]
             wide = tile_of(b, e, sizes, padded, block_token, block_t, narrow)[1] == block_t
-            for k in T.serial(steps):
-                s = T.truncmod(count + k, stages)
-                at = k * BLOCK_K
-                acquire(empty, count + k, stages)
-                if count + k >= ahead:
-                    load_weight(weight, e, cta + turn * sms, k, s, w_tile, full)
-                load_rows(hidden, b * block_t, wide, at, x_tile, s, full, narrow)
-                T.mbarrier_arrive(full[s])
+            col = share.column(cta, turn) * block_n
+            if burst:
+                for k in T.serial(steps // 2):
+                    n = count + 2 * k
+                    s, z = T.truncmod(n, stages), T.truncmod(n + 1, stages)
+                    at, after = 2 * k * BLOCK_K, (2 * k + 1) * BLOCK_K
+                    acquire(empty, n, stages)
+                    acquire(empty, n + 1, stages)
+                    if n >= ahead:
+                        for p in tuple(range(0, block_n, burst)):
+                            load(
+                                weight[e, col + p : col + p + burst, at : at + BLOCK_K],
+                                w_tile[s, p : p + burst, :], full, s,
+                            )  # fmt: skip
+                            load(
+                                weight[e, col + p : col + p + burst, after : after + BLOCK_K],
+                                w_tile[z, p : p + burst, :], full, z,
+                            )  # fmt: skip
+                    load_rows(hidden, b * block_t, wide, at, x_tile, s, full, narrow)
+                    T.mbarrier_arrive(full[s])
+                    load_rows(hidden, b * block_t, wide, after, x_tile, z, full, narrow)
+                    T.mbarrier_arrive(full[z])
+            else:
+                for k in T.serial(steps):
+                    s = T.truncmod(count + k, stages)
+                    at = order_of_k(k, cta, steps, turned)
+                    acquire(empty, count + k, stages)
+                    if count + k >= ahead:
+                        load_weight(weight, e, col, at, s, w_tile, full)
+                    load_rows(
+                        hidden, b * block_t, wide, at * BLOCK_K, x_tile, s, full, narrow, share.mask
+                    )
+                    T.mbarrier_arrive(full[s])
             count = count + steps
 
     @T.macro
@@ -249,7 +325,7 @@ def down(
         high_acc = T.alloc_fragment((GROUP, n), "float32")
         multiply(
             w_tile, x_tile, low_acc, high_acc, full, empty, count, steps,
-            which * 2 * GROUP, which * 2 * GROUP + GROUP, stages,
+            which * 2 * GROUP, which * 2 * GROUP + GROUP, stages, pair,
         )  # fmt: skip
         store(low_acc, scale, out_tile, out, which, start, col, valid, not weighted)
         store(high_acc, scale, out_tile, out, which, start, col + GROUP, valid, not weighted)
@@ -260,9 +336,9 @@ def down(
         scale, x_tile, w_tile, out_tile, full, empty,
     ):  # fmt: skip
         count = T.alloc_var("int32", init=0)
-        for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
-            b = order[T.truncdiv(cta + turn * sms, tiles_n)]
-            col = T.truncmod(cta + turn * sms, tiles_n) * block_n + which * 2 * GROUP
+        for turn in T.serial(share.turns(cta, found[0])):
+            b = order[share.block(cta, turn)]
+            col = share.column(cta, turn) * block_n + which * 2 * GROUP
             e = owner[b]
             row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
             valid = T.min(sizes[e] - row, width)
@@ -300,22 +376,24 @@ def down(
         out: T.Tensor((rows, d_hidden), dtype),
         compact: T.int32,
     ):
-        with T.Kernel(sms, threads=128 + 128 * groups) as cta:
+        with T.Kernel(sms, threads=128 + 128 * groups, cluster_dims=share.span) as cta:
             x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, block_n, BLOCK_K), dtype)
-            out_tile = T.alloc_shared((groups, 2, part, GROUP), dtype)
+            out_tile = staging(groups, part, dtype, matrices)
             order = T.alloc_shared((room,), "int32", scope="shared")
             found = T.alloc_shared((1,), "int32", scope="shared")
             scale = None
             if weighted:
                 scale = T.alloc_shared((groups, block_t), "float32", scope="shared")
             full = T.alloc_barrier([32] * stages)
-            empty = T.alloc_barrier([4 * groups] * stages)
+            empty = share.empty(4 * groups, stages)
             T.pdl_trigger()
             list_blocks(
                 order, found, group_idx_for_bx, group_sizes, group_padded_offsets, blocks,
                 block_token, block_t, narrow, 128 + 128 * groups,
             )  # fmt: skip
+            if pair:
+                T.cluster_sync()
             with T.ws(0):
                 T.dec_max_nreg(PRODUCER_REGISTERS)
                 if T.get_thread_binding() < 32:
@@ -342,5 +420,7 @@ def down(
                         group_idx_for_bx, compact, out, order, found, scale, x_tile, w_tile,
                         out_tile, full, empty,
                     )  # fmt: skip
+            if pair:
+                T.cluster_sync()
 
     return moe_down

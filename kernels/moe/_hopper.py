@@ -47,6 +47,32 @@ def load(source, tile, full, stage, mask=None):
     )
 
 
+TMA_TYPE = {"float16": 6, "bfloat16": 9}  # CUtensorMapDataType
+SWIZZLE_128B, PROMOTE_256B = 3, 3  # CUtensorMapSwizzle, CUtensorMapL2promotion
+
+
+@T.macro
+def load_wide(source, e, row, at, rows: int, tile, stage, first: int, full):
+    """`load` of source[e, row:row+rows, at:at+64] into tile[stage, first:first+rows, :].
+
+    Its tensor map tells L2 to fetch 256 bytes at a time; `tma_copy` makes maps with 128. The tile
+    must be one that wgmma reads, whose swizzle the map repeats.
+    """
+    experts, height, width = source.shape
+    if T.shuffle_elect(32):
+        T.mbarrier_expect_tx(full[stage], rows * BLOCK_K * 2)
+        T.tma_load(
+            T.create_tma_descriptor(
+                TMA_TYPE[str(source.dtype)], 3, source.data,
+                width, height, experts, 2, width * 2, height * width * 2,
+                BLOCK_K, rows, 1, 1, 1, 1, 0, SWIZZLE_128B, PROMOTE_256B, 0,
+            ),
+            full[stage],
+            T.access_ptr(tile[stage, first, 0], "w", rows * BLOCK_K),
+            at, row, e, 0,
+        )  # fmt: skip
+
+
 @T.macro
 def acquire(empty, number, stages: int):
     """The producer waits until the stage of step `number` may be overwritten."""
