@@ -22,6 +22,8 @@ def summary(op: str, kernels: str, shapes: int, tally: Tally, found: list[Findin
     ):
         if count:
             line.append(f", {count} {words}", "not bold")
+    if tally.interrupted:
+        line.append("; interrupted", "yellow not bold")
     if found:
         return line.append(f"; {len(found)} faults found", "bold red")
     return line.append("; nothing found", "green")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import EXIT_ENVIRONMENT, EXIT_FAILED, MxbenchError
+from ..errors import EXIT_ENVIRONMENT, EXIT_FAILED, EXIT_INTERRUPTED, MxbenchError
 from . import options
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def fuzz_command(
         _print_json(device, results)
     else:
         _print(results)
+    if any(result.tally.interrupted for result in results):
+        raise typer.Exit(EXIT_INTERRUPTED)
     if any(result.found for result in results):
         raise typer.Exit(EXIT_FAILED)
 
@@ -138,7 +140,12 @@ def _run(
         meter.phase("starting", 1)
         device = crew.start()
         log = Path(folder) / "log"
-        return device, [_fuzz(here, one, wanted, device, crew, meter, log) for one in ops]
+        results = []
+        for one in ops:
+            results.append(_fuzz(here, one, wanted, device, crew, meter, log))
+            if results[-1].tally.interrupted:
+                break
+        return device, results
 
 
 def _check_contract(ops: list[str], contract: str | None) -> None:

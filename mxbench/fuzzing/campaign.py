@@ -56,6 +56,8 @@ class Tally:
     """Failed as an earlier, already shrunk one."""
     contracts: dict[str, int] = field(default_factory=dict)
     """Cases by contract."""
+    interrupted: bool = False
+    """Whether Ctrl-C ended it; what was judged until then counts."""
 
 
 class _Failed(Exception):
@@ -148,7 +150,7 @@ def run(
     budget: float = float("inf"),
     expect: Callable[[Sequence[Case]], None] | None = None,
 ) -> tuple[Tally, list[Finding]]:
-    """Judge `runs` drawn cases; each different fault is shrunk once.
+    """Judge `runs` drawn cases; each different fault is shrunk once. Ctrl-C ends it early.
 
     Args:
         on_case: called with the number of cases so far.
@@ -163,15 +165,20 @@ def run(
         before = tally.runs
         hunt = _Hunt(judge, tally, known, on_case, deadline)
         left, its_seed = runs - tally.runs, seed + len(found)
-        if expect is not None:
-            expect(drawn(strategy, left, its_seed))
-        steady = _hypothesis(strategy, hunt.look, left, its_seed)
-        if hunt.smallest is None or hunt.first is None:
-            if tally.runs == before:
-                break  # the space has no more cases than were drawn
-            continue
-        found.append(Finding(*hunt.smallest, hunt.first, hunt.shrinks, steady))
-        known.add(hunt.fault)
+        steady = True
+        try:
+            if expect is not None:
+                expect(drawn(strategy, left, its_seed))
+            steady = _hypothesis(strategy, hunt.look, left, its_seed)
+        except KeyboardInterrupt:
+            tally.interrupted = True
+        if hunt.smallest is not None and hunt.first is not None:
+            found.append(Finding(*hunt.smallest, hunt.first, hunt.shrinks, steady))
+            known.add(hunt.fault)
+        elif tally.runs == before:
+            break  # the space has no more cases than were drawn
+        if tally.interrupted:
+            break
     return tally, found
 
 

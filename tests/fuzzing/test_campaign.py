@@ -83,6 +83,34 @@ def test_a_budget_ends_the_draws() -> None:
     assert (tally.runs, found) == (0, [])
 
 
+def test_ctrl_c_loses_nothing_that_was_judged() -> None:
+    count = 0
+
+    def judge(case: Case, precision: str) -> Outcome:
+        nonlocal count
+        count += 1
+        if count > 7:
+            raise KeyboardInterrupt
+        return PASSED
+
+    tally, found = campaign.run(DENSE, judge, 50, 0, ignore)
+    assert tally.interrupted and (tally.runs, tally.passed) == (7, 7) and not found
+
+
+def test_ctrl_c_while_a_fault_is_shrunk_keeps_the_smallest_so_far() -> None:
+    count = 0
+
+    def judge(case: Case, precision: str) -> Outcome:
+        nonlocal count
+        count += 1
+        if count > 5:
+            raise KeyboardInterrupt
+        return WRONG
+
+    tally, found = campaign.run(DENSE, judge, 50, 0, ignore)
+    assert tally.interrupted and len(found) == 1
+
+
 def test_the_strict_verdict_decides() -> None:
     case = campaign.drawn(DENSE, 1, 0)[0]
     loose = Outcome(status=Status.MISMATCH, strict=Status.PASSED, reason="atol")
