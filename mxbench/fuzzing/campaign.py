@@ -161,7 +161,7 @@ def run(
     tally = Tally()
     found: list[Finding] = []
     known = {"golden"}
-    while tally.runs < runs and len(found) < MOST_FOUND:
+    while tally.runs < runs and len(found) < MOST_FOUND and not tally.interrupted:
         before = tally.runs
         hunt = _Hunt(judge, tally, known, on_case, deadline)
         left, its_seed = runs - tally.runs, seed + len(found)
@@ -177,8 +177,6 @@ def run(
             known.add(hunt.fault)
         elif tally.runs == before:
             break  # the space has no more cases than were drawn
-        if tally.interrupted:
-            break
     return tally, found
 
 

@@ -108,7 +108,12 @@ def _fitting(lines: Sequence[str], width: float, height: float, size: int) -> in
 
 def _ems(text: str) -> float:
     """About how wide a text is set: a Chinese character one em, others a little over a half."""
-    return sum(1.0 if ord(c) > 0x2E80 else 0.56 for c in text)
+    return 0.56 * len(text) + 0.44 * _chinese(text)
+
+
+def _chinese(text: str) -> int:
+    """Characters that are set twice as wide as a Latin one."""
+    return sum(ord(c) > 0x2E80 for c in text)
 
 
 def _pictures(page: Any, pictures: Sequence[Path], top: float, bottom: float) -> None:
@@ -148,7 +153,7 @@ def _table(page: Any, rows: Sequence[Sequence[str]], top: float) -> float:
     shape = page.shapes.add_table(
         len(rows), len(rows[0]), Inches(0.6), Inches(top), Inches(WIDTH - 1.2), Inches(height)
     )
-    longest = [max(len(row[k]) + sum(ord(c) > 0x2E80 for c in row[k]) for row in rows)
+    longest = [max(len(row[k]) + _chinese(row[k]) for row in rows)
                for k in range(len(rows[0]))]  # fmt: skip
     for k, most in enumerate(longest):
         shape.table.columns[k].width = Inches(
@@ -168,7 +173,7 @@ def _table(page: Any, rows: Sequence[Sequence[str]], top: float) -> float:
 
 def _code(page: Any, code: str, box: tuple[float, float, float, float]) -> None:
     lines = code.split("\n")
-    widest = max((len(line) + sum(ord(c) > 0x2E80 for c in line) for line in lines), default=1)
+    widest = max((len(line) + _chinese(line) for line in lines), default=1)
     size = min(13, 72 * box[2] / (0.62 * max(widest, 1)), 72 * box[3] / (1.3 * len(lines)))
     _text(page, box, lines, max(7, int(size)), font=CODE_FONT, fill="F4F6F8")
 

@@ -255,8 +255,9 @@ def _function(section: Section, folder: Path, t: Texts) -> Slide:
 
 def _limits(section: Section, texts: dict[str, str], t: Texts) -> Slide:
     bullets = [t("slides_limit_device", device=section.context.device.name)]
+    lines = _timed(section)
     for op in texts:
-        bounded = [m for line in _timed(section) if line.op == op
+        bounded = [m for line in lines if line.op == op
                    for m in section.timings.of(line) if m.share]  # fmt: skip
         if bounded:
             worst = min(bounded, key=lambda m: m.share or 1.0)

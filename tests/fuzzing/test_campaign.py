@@ -83,31 +83,25 @@ def test_a_budget_ends_the_draws() -> None:
     assert (tally.runs, found) == (0, [])
 
 
-def test_ctrl_c_loses_nothing_that_was_judged() -> None:
-    count = 0
+def stopped_after(judged: int, outcome: Outcome) -> campaign.Judge:
+    """A judge that gives so many outcomes; then comes Ctrl-C."""
+    outcomes = iter([outcome] * judged)
 
     def judge(case: Case, precision: str) -> Outcome:
-        nonlocal count
-        count += 1
-        if count > 7:
-            raise KeyboardInterrupt
-        return PASSED
+        for one in outcomes:
+            return one
+        raise KeyboardInterrupt
 
-    tally, found = campaign.run(DENSE, judge, 50, 0, ignore)
+    return judge
+
+
+def test_ctrl_c_loses_nothing_that_was_judged() -> None:
+    tally, found = campaign.run(DENSE, stopped_after(7, PASSED), 50, 0, ignore)
     assert tally.interrupted and (tally.runs, tally.passed) == (7, 7) and not found
 
 
 def test_ctrl_c_while_a_fault_is_shrunk_keeps_the_smallest_so_far() -> None:
-    count = 0
-
-    def judge(case: Case, precision: str) -> Outcome:
-        nonlocal count
-        count += 1
-        if count > 5:
-            raise KeyboardInterrupt
-        return WRONG
-
-    tally, found = campaign.run(DENSE, judge, 50, 0, ignore)
+    tally, found = campaign.run(DENSE, stopped_after(5, WRONG), 50, 0, ignore)
     assert tally.interrupted and len(found) == 1
 
 
