@@ -23,6 +23,7 @@ def test_a_hash_covers_all_that_a_kernel_may_import(here):
         "mla/_decode.py",
         "mla/portable.py",
         "common/dialect.py",
+        "common/program.py",
         "common/schedules/cpu.json",
     ):
         file = here.kernels / changed

@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import dialect
+from .memo import trial
+from .target import current
 
 MINE = "MXBENCH_SCHEDULES"
 FOLDER = Path(__file__).parent / "schedules"
@@ -71,10 +72,10 @@ def schedule(name: str, **shape: Any) -> dict[str, Any]:
     chosen = _overrides.get(name)
     if chosen is None:
         # Every call of a kernel comes here, so remember: microseconds count against small launches.
-        key = (dialect.current().schedules, name, *shape, *shape.values())
+        key = (current().schedules, name, *shape, *shape.values())
         chosen = _found.get(key)
         if chosen is None:
-            chosen = _found[key] = lookup(dialect.current().schedules, name, shape)
+            chosen = _found[key] = lookup(current().schedules, name, shape)
     _used[name] = chosen
     if _watched is not None:
         _watched.append((name, shape, chosen))
@@ -99,7 +100,7 @@ def watched() -> Iterator[list[tuple[str, dict[str, Any], dict[str, Any]]]]:
     global _watched
     _watched = []
     try:
-        with dialect.trial():
+        with trial():
             yield _watched
     finally:
         _watched = None
@@ -111,7 +112,7 @@ def override(name: str, use: dict[str, Any]) -> Iterator[None]:
     before = _overrides.get(name)
     _overrides[name] = use
     try:
-        with dialect.trial():
+        with trial():
             yield
     finally:
         if before is None:

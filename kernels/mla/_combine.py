@@ -36,6 +36,11 @@ def share(tiles, split, splits):
     return T.truncdiv(tiles - split + splits - 1, splits)
 
 
+def log_sum_exp(top, total):
+    """Of a row, from its largest score in base 2 and its sum of weights; -inf where no key was."""
+    return T.if_then_else(total > 0, (top + T.log2(total)) / LOG2E, -T.infinity("float32"))
+
+
 def column_blocks(dim, block_d):
     """How many CTAs combine a row of `dim` columns, `block_d` each.
 
@@ -77,19 +82,23 @@ def merge_parts(
     loaded side by side, `unroll` times over: the loads' latency is all there is to hide.
     """
     if groups == 1:
-        merge_in_turn(
-            D, Part, b, row, splits, block_h, column0, dim, block_d, unroll, Out, Lse, heads
-        )
+        found = merge_in_turn(D, Part, b, row, splits, block_h, column0, dim, block_d, unroll, Out)
     else:
-        merge_side_by_side(
-            D, Part, b, row, splits, block_h, column0, dim, block_d, groups, unroll, Out, Lse, heads
+        found = merge_side_by_side(
+            D, Part, b, row, splits, block_h, column0, dim, block_d, groups, unroll, Out
         )
+    if Lse is not None:  # noqa: SIM102  (known while tracing; the next is not)
+        if column0 == 0:
+            Lse[b, T.truncmod(row, heads), T.truncdiv(row, heads)] = log_sum_exp(*found)
 
 
 @T.macro
-def merge_in_turn(D, Part, b, row, splits, block_h, column0, dim, block_d, unroll, Out, Lse, heads):
+def merge_in_turn(D, Part, b, row, splits, block_h, column0, dim, block_d, unroll, Out):
     """For few splits: every thread finds the weights itself and adds up its columns of all splits,
-    `unroll` at a time. Nothing goes through other threads, so that one trip to memory is all."""
+    `unroll` at a time. Nothing goes through other threads, so that one trip to memory is all.
+
+    Returns the row's largest score and its sum of weights.
+    """
     x = T.truncdiv(row, block_h)
     at = T.truncmod(row, block_h) * (dim + ROOM)
     part = D.alloc_fragment((unroll, block_d), "float32")
@@ -126,18 +135,17 @@ def merge_in_turn(D, Part, b, row, splits, block_h, column0, dim, block_d, unrol
     for d in D.parallel(block_d):
         sums[d] = T.if_then_else(so_far[1] > 0, sums[d] / so_far[1], 0)
     T.copy(sums, Out[b, row, column0 : column0 + block_d])
-    if Lse is not None:  # noqa: SIM102  (known while tracing; the next is not)
-        if column0 == 0:
-            Lse[b, T.truncmod(row, heads), T.truncdiv(row, heads)] = T.if_then_else(
-                so_far[1] > 0, (so_far[0] + T.log2(so_far[1])) / LOG2E, -T.infinity("float32")
-            )
+    return so_far[0], so_far[1]
 
 
 @T.macro
 def merge_side_by_side(
-    D, Part, b, row, splits, block_h, column0, dim, block_d, groups, unroll, Out, Lse, heads
+    D, Part, b, row, splits, block_h, column0, dim, block_d, groups, unroll, Out
 ):
-    """For many splits: groups of threads take turns, and find the weights together."""
+    """For many splits: groups of threads take turns, and find the weights together.
+
+    Returns the row's largest score and its sum of weights.
+    """
     x = T.truncdiv(row, block_h)
     at = T.truncmod(row, block_h) * (dim + ROOM)
     part = D.alloc_fragment((unroll, groups, block_d), "float32")
@@ -181,8 +189,4 @@ def merge_side_by_side(
             out[d] += across[g, d]
         out[d] = T.if_then_else(total[0] > 0, out[d] / total[0], 0)
     T.copy(out, Out[b, row, column0 : column0 + block_d])
-    if Lse is not None:  # noqa: SIM102  (known while tracing; the next is not)
-        if column0 == 0:
-            Lse[b, T.truncmod(row, heads), T.truncdiv(row, heads)] = T.if_then_else(
-                total[0] > 0, (peak[0] + T.log2(total[0])) / LOG2E, -T.infinity("float32")
-            )
+    return peak[0], total[0]

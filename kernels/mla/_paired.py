@@ -10,7 +10,7 @@ warpgroup loads. See DESIGN.md.
 import tilelang.language as T
 
 from ..common.dialect import BY_ROLE, program
-from ._combine import LOG2E, ROOM, merge, share
+from ._combine import LOG2E, ROOM, log_sum_exp, merge, share
 from ._paired_attend import attend
 from ._paired_load import load_dense, load_paged
 from ._paired_state import BLOCK_H, BLOCK_N, GROUP, LOADERS, OWN, Work, working_set
@@ -39,11 +39,7 @@ def finish(t, s, w, job, sent, Out, Lse):
         for r in T.Parallel(BLOCK_H):
             if row0 + r < job.rows:
                 head, query = T.truncmod(row0 + r, job.heads), T.truncdiv(row0 + r, job.heads)
-                Lse[job.b, head, query] = T.if_then_else(
-                    s.total[r] > 0,
-                    (s.top[r] * job.scale2 + T.log2(s.total[r])) / LOG2E,
-                    -T.infinity("float32"),
-                )
+                Lse[job.b, head, query] = log_sum_exp(s.top[r] * job.scale2, s.total[r])
 
 
 @T.macro

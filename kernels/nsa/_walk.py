@@ -19,8 +19,8 @@ import tilelang.language as T
 from ..common.dialect import BY_ROLE, program
 from . import _tile
 from ._walk_ring import fetch_q, make_ring, produce
-from ._walk_rows import BOTH, TURN, allocate, finish, save, walk
-from ._walk_steps import Walk, advance, begin, steps, steps_of
+from ._walk_rows import BOTH, allocate, finish, give_first_turn, save, walk
+from ._walk_steps import Walk, advance, begin, place, steps, steps_of, turns
 
 MANUAL = {
     **BY_ROLE,
@@ -40,11 +40,9 @@ def _unions(w, Q, K, V, Ids, Masks, Size, Works, Count, Gate, Out, scale):
         with T.ws(0):
             T.dec_max_nreg(producer_regs)
             count = T.alloc_var("int32", init=0)
-            tile = T.alloc_var("int32")
-            h = T.alloc_var("int32")
-            b = T.alloc_var("int32")
+            tile, h, b = place()
             total = T.alloc_var("int32")
-            for turn in T.serial(T.truncdiv(Count[0] - cta + w.sms - 1, w.sms)):
+            for turn in T.serial(turns(w, Count[0], cta)):
                 tile = Works[turn * w.sms + cta, 0]
                 h = Works[turn * w.sms + cta, 1]
                 b = Works[turn * w.sms + cta, 2]
@@ -55,23 +53,17 @@ def _unions(w, Q, K, V, Ids, Masks, Size, Works, Count, Gate, Out, scale):
         with T.ws(*range(1, 1 + w.consumers)):
             T.inc_max_nreg(consumer_regs)
             rows = allocate(w)
-            where = T.alloc_local((4,), "int32")
             count = T.alloc_var("int32", init=0)
-            tile = T.alloc_var("int32")
-            h = T.alloc_var("int32")
-            b = T.alloc_var("int32")
+            tile, h, b = place()
             total = T.alloc_var("int32")
-            if T.get_thread_binding() >= w.everyone:
-                T.named_barrier_arrive(TURN, 256)
-            for turn in T.serial(T.truncdiv(Count[0] - cta + w.sms - 1, w.sms)):
+            give_first_turn(w)
+            for turn in T.serial(turns(w, Count[0], cta)):
                 tile = Works[turn * w.sms + cta, 0]
                 h = Works[turn * w.sms + cta, 1]
                 b = Works[turn * w.sms + cta, 2]
                 total = steps_of(w, Works[turn * w.sms + cta, 3])
                 T.mbarrier_wait_parity(ring.q_full[0], turn & 1)
-                walk(
-                    w, "union", ring, rows, where, count, total, tile, h, b, Ids, Masks, Size, scale
-                )
+                walk(w, "union", ring, rows, count, total, tile, h, b, Ids, Masks, Size, scale)
                 count = count + total
                 finish(w, rows, tile, h, b, Gate)
                 if Gate is not None:
@@ -90,12 +82,10 @@ def _branches(w, works, Q, MeanK, MeanV, K, V, GCmp, GSwa, Out, Lse, scale):
         with T.ws(0):
             T.dec_max_nreg(producer_regs)
             count = T.alloc_var("int32", init=0)
-            tile = T.alloc_var("int32")
-            h = T.alloc_var("int32")
-            b = T.alloc_var("int32")
+            tile, h, b = place()
             at = T.alloc_local((3,), "int32")
             begin(w, at, cta)
-            for turn in T.serial(T.truncdiv(works - cta + w.sms - 1, w.sms)):
+            for turn in T.serial(turns(w, works, cta)):
                 tile = w.tiles - 1 - at[0]
                 h = at[1]
                 b = at[2]
@@ -110,26 +100,19 @@ def _branches(w, works, Q, MeanK, MeanV, K, V, GCmp, GSwa, Out, Lse, scale):
         with T.ws(*range(1, 1 + w.consumers)):
             T.inc_max_nreg(consumer_regs)
             rows = allocate(w)
-            where = T.alloc_local((4,), "int32")
             count = T.alloc_var("int32", init=0)
-            tile = T.alloc_var("int32")
-            h = T.alloc_var("int32")
-            b = T.alloc_var("int32")
+            tile, h, b = place()
             at = T.alloc_local((3,), "int32")
             begin(w, at, cta)
-            if T.get_thread_binding() >= w.everyone:
-                T.named_barrier_arrive(TURN, 256)
-            for turn in T.serial(T.truncdiv(works - cta + w.sms - 1, w.sms)):
+            give_first_turn(w)
+            for turn in T.serial(turns(w, works, cta)):
                 tile = w.tiles - 1 - at[0]
                 h = at[1]
                 b = at[2]
                 advance(w, at)
                 total = steps(w, "prefix", tile)
                 T.mbarrier_wait_parity(ring.q_full[0], turn & 1)
-                walk(
-                    w, "prefix", ring, rows, where, count, total, tile, h, b, None, None, None,
-                    scale,
-                )  # fmt: skip
+                walk(w, "prefix", ring, rows, count, total, tile, h, b, None, None, None, scale)
                 count = count + total
                 for i in T.Parallel(w.height):
                     t = tile * w.queries + i // w.group
@@ -141,10 +124,7 @@ def _branches(w, works, Q, MeanK, MeanV, K, V, GCmp, GSwa, Out, Lse, scale):
                 T.sync_threads(BOTH, w.everyone)  # nobody reads out_s any longer
                 T.copy(rows.acc, out_s)
                 total2 = steps(w, "window", tile)
-                walk(
-                    w, "window", ring, rows, where, count, total2, tile, h, b, None, None, None,
-                    scale,
-                )  # fmt: skip
+                walk(w, "window", ring, rows, count, total2, tile, h, b, None, None, None, scale)
                 count = count + total2
                 finish(w, rows, tile, h, b, GSwa)
                 T.sync_threads(BOTH, w.everyone)

@@ -15,7 +15,7 @@ BOTH, TURN = 1, 3  # named barriers; TURN + i: warpgroup i's turn to issue produ
 
 @dataclass
 class Rows:
-    """What the consumers hold of a tile's rows: fragments."""
+    """What the consumers hold of a tile's rows: fragments, but for the last."""
 
     scores: Any  # [rows, KEYS]
     p: Any  # [rows, KEYS]: the weights, rounded for the second product
@@ -27,6 +27,7 @@ class Rows:
     tile_sum: Any
     low: Any  # [rows]: keys of the step that a row sees
     high: Any
+    where: Any  # [4], of each thread: first keys and masks of the step's blocks; see `look`
 
 
 @T.macro
@@ -41,7 +42,15 @@ def allocate(w):
     tile_sum = T.alloc_fragment((w.height,), "float32")
     low = T.alloc_fragment((w.height,), "int32")
     high = T.alloc_fragment((w.height,), "int32")
-    return Rows(scores, p, acc, row_max, new_max, factor, row_sum, tile_sum, low, high)
+    where = T.alloc_local((4,), "int32")
+    return Rows(scores, p, acc, row_max, new_max, factor, row_sum, tile_sum, low, high, where)
+
+
+@T.macro
+def give_first_turn(w):
+    """The last warpgroup gives the first one its turn: no products come before."""
+    if T.get_thread_binding() >= w.everyone:
+        T.named_barrier_arrive(TURN, 256)
 
 
 @T.macro
@@ -92,19 +101,19 @@ def weigh(rows, scale):
 
 
 @T.macro
-def look(w, name: str, where, tile, n, h, b, Ids, Masks):
+def look(w, name: str, rows, tile, n, h, b, Ids, Masks):
     """Which keys step n stands for; early, so that nobody waits for it later."""
-    where[0] = start(w, name, Ids, b, h, tile, n)
+    rows.where[0] = start(w, name, Ids, b, h, tile, n)
     if name == "union":
-        where[1] = Ids[b, h, tile, w.pair * n + w.pair - 1]
-        where[2] = Masks[b, h, tile, w.pair * n]
-        where[3] = Masks[b, h, tile, w.pair * n + w.pair - 1]
+        rows.where[1] = Ids[b, h, tile, w.pair * n + w.pair - 1]
+        rows.where[2] = Masks[b, h, tile, w.pair * n]
+        rows.where[3] = Masks[b, h, tile, w.pair * n + w.pair - 1]
 
 
 @T.macro
-def weights(w, name: str, rows, where, tile, n, h, b, Size, scale):
-    if partly(w, name, Size, b, h, tile, n, where[0]):
-        mask(w, name, rows, tile, where[0], where[1], where[2], where[3])
+def weights(w, name: str, rows, tile, n, h, b, Size, scale):
+    if partly(w, name, Size, b, h, tile, n, rows.where[0]):
+        mask(w, name, rows, tile, rows.where[0], rows.where[1], rows.where[2], rows.where[3])
     weigh(rows, scale)
 
 
@@ -117,7 +126,7 @@ def multiply_keys(ring, rows, s):
 
 
 @T.macro
-def walk(w, name: str, ring, rows, where, count, total, tile, h, b, Ids, Masks, Size, scale):
+def walk(w, name: str, ring, rows, count, total, tile, h, b, Ids, Masks, Size, scale):
     """The tile's attention over a list, not yet divided by row_sum, into acc."""
     which = T.get_thread_binding() // 128 - 1
     T.fill(rows.row_max, _tile.FLOOR)
@@ -125,17 +134,17 @@ def walk(w, name: str, ring, rows, where, count, total, tile, h, b, Ids, Masks, 
     T.fill(rows.acc, 0)
     if total > 0:
         s0 = stage(w, count)
-        look(w, name, where, tile, 0, h, b, Ids, Masks)
+        look(w, name, rows, tile, 0, h, b, Ids, Masks)
         T.mbarrier_wait_parity(ring.k_full[s0], phase(w, count))
         multiply_keys(ring, rows, s0)
         T.wait_wgmma(0)
         release(ring.k_empty, s0)
-        weights(w, name, rows, where, tile, 0, h, b, Size, scale)
+        weights(w, name, rows, tile, 0, h, b, Size, scale)
         T.copy(rows.scores, rows.p)
         for n in T.serial(1, total):
             s = stage(w, count + n)
             s1 = stage(w, count + n - 1)  # of the step before
-            look(w, name, where, tile, n, h, b, Ids, Masks)
+            look(w, name, rows, tile, n, h, b, Ids, Masks)
             T.mbarrier_wait_parity(ring.k_full[s], phase(w, count + n))
             T.sync_threads(TURN + which, 256)
             multiply_keys(ring, rows, s)
@@ -144,7 +153,7 @@ def walk(w, name: str, ring, rows, where, count, total, tile, h, b, Ids, Masks, 
             T.named_barrier_arrive(TURN + T.truncmod(which + 1, w.consumers), 256)
             T.wait_wgmma(1)
             release(ring.k_empty, s)
-            weights(w, name, rows, where, tile, n, h, b, Size, scale)
+            weights(w, name, rows, tile, n, h, b, Size, scale)
             T.wait_wgmma(0)
             release(ring.v_empty, s1)
             for i, j in T.Parallel(w.height, w.dim):

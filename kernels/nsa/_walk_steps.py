@@ -98,9 +98,19 @@ def partly(w, name, Size, b, h, tile, n, k0):
     return unseen
 
 
+def turns(w, works, cta):
+    """How many of the tiles a CTA takes: every one `sms` after its last."""
+    return T.truncdiv(works - cta + w.sms - 1, w.sms)
+
+
+def place():
+    """Variables for the tile that a CTA is at, with its KV head and batch."""
+    return T.alloc_var("int32"), T.alloc_var("int32"), T.alloc_var("int32")
+
+
 @T.macro
 def begin(w, at, cta):
-    """A CTA's first tile; see `advance`."""
+    """The CTA's first tile; see `advance`."""
     at[0] = cta - w.sms
     at[1] = 0
     at[2] = 0
@@ -109,7 +119,7 @@ def begin(w, at, cta):
 
 @T.macro
 def advance(w, at):
-    """From a CTA's tile to its next: at = [tile from the end, KV head, batch]."""
+    """From the CTA's tile to its next: at = [tile from the end, KV head, batch]."""
     at[0] += w.sms
     if at[0] >= w.tiles:  # divisions take as long as a step: only where a head is done
         at[1] += T.truncdiv(at[0], w.tiles)

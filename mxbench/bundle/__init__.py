@@ -29,7 +29,7 @@ class Bundle:
     modules: list[tuple[str, str, str]]
     """(key, docstring, source) of each module of which something is left, leaves first."""
     names: dict[Symbol, str]
-    """What each symbol that is kept is called."""
+    """What each symbol that is kept is called, also by the module that was asked for it."""
 
 
 def bundle(
@@ -56,7 +56,8 @@ def bundle(
         Reader(module, loaded, replaced or {}).read()
     top = list(loaded)[-1]
     roots: set[Symbol | External] = {owner(loaded, Symbol(top, name)) for name in wanted}
-    roots |= {symbol for symbol in also if symbol.module in loaded}
+    there = {symbol: owner(loaded, symbol) for symbol in also if symbol.module in loaded}
+    roots |= set(there.values())
     kept = reachable(loaded, roots)
     names = final_names(loaded, kept, set(reserved))
     texts = [
@@ -68,6 +69,7 @@ def bundle(
         for key, module in loaded.items()
     ]
     imports = {ref.statement for part in kept for ref in part.refs if isinstance(ref, External)}
+    names |= {symbol: names[defined] for symbol, defined in there.items()}
     return Bundle(merged(imports), [t for t in texts if t[2]], names)
 
 

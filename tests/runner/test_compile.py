@@ -132,7 +132,7 @@ def raised(source: str, name: str) -> BaseException:
         ("raise MemoryError", "k.py", Status.OUT_OF_MEMORY),
         (
             "def _compile(): raise NotImplementedError('x')\n_compile()",
-            "/w/kernels/common/dialect.py",
+            "/w/kernels/common/program.py",
             Status.COMPILE_ERROR,
         ),
         (
