@@ -214,9 +214,8 @@ def choose(D: Dialect, *, n_experts: int, top_k: int, slices: int, block_t: int,
 def _sum_chunks(D, counts, chunk, sizes, before, parts: int):
     """sizes[e] = pairs of expert e in all chunks, before[e] = those in chunks before `chunk`.
 
-    Both shared [width]. `parts` rows of `counts` at a time, `AHEAD` times that under way: every
-    CTA reads all of it (64 KiB of L2 for 4096 tokens and 128 experts), which takes less time than
-    one more launch that waits for all chunks and is waited for.
+    Both shared [width]. Every CTA reads all counts, `parts` rows at a time and `AHEAD` times that
+    under way; a launch that did it once for all would be waited for twice.
     """
     chunks, width = counts.shape
     every = D.alloc_fragment((parts, width), "int32")
