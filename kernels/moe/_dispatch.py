@@ -13,7 +13,7 @@ import torch
 
 from ..common.dialect import Program, current
 from ..common.schedule import schedule
-from . import _router, _sort
+from . import _router, _rows, _sort
 
 Find = Callable[..., dict[str, Any]]
 """`schedule`, or something like it: program name and shape to its schedule."""
@@ -38,12 +38,12 @@ class RoutePlan(NamedTuple):
     pairs: tuple[int, int]
     """Tokens, choices of a token."""
     chunks: tuple[int, int]
-    """CTAs that choose and sort, experts; a single CTA does both in one launch."""
+    """CTAs that choose and sort, columns of their counts; a single CTA does both in one launch."""
     slots: int
     tables: tuple[list[int], list[int]]
     """Lengths that the buffer of all int32 tables is cut into, and which pieces are tables."""
     launches: tuple[Launch, ...]
-    """router, select; or router, choose, scan, place."""
+    """router, select; or router, choose, place."""
 
     def __call__(self, hidden: torch.Tensor, router_w: torch.Tensor) -> Routing:
         """hidden: [T, H]; router_w: [E, H]."""
@@ -60,16 +60,15 @@ class RoutePlan(NamedTuple):
         if len(self.launches) == 2:
             self.launches[1](logits, weights, pair_row, source_row, *groups)
         else:
-            ids, rank, counts, totals = more
+            ids, rank, counts = more
             ids, rank, counts = (
                 ids.view(self.pairs),
                 rank.view(self.pairs),
                 counts.view(self.chunks),
             )
-            _, choose, scan, place = self.launches
+            _, choose, place = self.launches
             choose(logits, ids, weights, rank, counts)
-            scan(counts, totals)
-            place(ids, rank, counts, totals, pair_row, source_row, *groups)
+            place(ids, rank, counts, pair_row, source_row, *groups)
         return Routing(weights, pair_row, source_row, groups)
 
 
@@ -128,29 +127,30 @@ def plan_route(
     block_t, threads = sort["block_t"], sort["threads"]
     if every and n_tokens > block_t:
         raise ValueError(f"'every' needs all {n_tokens} tokens in one chunk, which holds {block_t}")
-    how = find("moe/routing/router", tokens=n_tokens, d_hidden=d_hidden)
+    how = find("moe/routing/router", tokens=n_tokens, d_hidden=d_hidden, n_experts=n_experts)
     launches = [
         _router.router.get(
             n_experts=n_experts, d_hidden=d_hidden, dtype=dtype_name(hidden), **how
         )
     ]  # fmt: skip
     static = {"n_experts": n_experts, "top_k": top_k, "block_t": block_t, "threads": threads}
+    slices, width = how["slices"], _router.padded_experts(n_experts)
     if n_tokens <= block_t:
-        launches.append(_sort.select.get(block_token=block_token, every=every, **static))
+        launches.append(
+            _sort.select.get(slices=slices, block_token=block_token, every=every, **static)
+        )
     else:
-        block_e = min(32, 1 << (n_experts - 1).bit_length())
         launches += [
-            _sort.choose.get(**static),
-            _sort.scan.get(n_experts=n_experts, block_e=block_e, parts=threads // block_e),
+            _sort.choose.get(slices=slices, **static),
             _sort.place.get(block_token=block_token, **static),
         ]
     blocks = tile_count(n_tokens, n_experts, top_k, block_token, every)
     pairs, slots, chunks = n_tokens * top_k, blocks * block_token, -(-n_tokens // block_t)
     tables = [n_experts, n_experts, n_experts, pairs, slots, blocks]
     if chunks > 1:
-        tables += [pairs, pairs, chunks * n_experts, n_experts]
+        tables += [pairs, pairs, chunks * width]
     return RoutePlan(
-        (how["slices"], n_tokens, n_experts), (n_tokens, top_k), (chunks, n_experts), slots,
+        (slices, n_tokens, n_experts), (n_tokens, top_k), (chunks, width), slots,
         _cut(tables), tuple(launches),
     )  # fmt: skip
 
@@ -164,6 +164,7 @@ def plan_rows(
     """`program` for tokens of this shape."""
     n_tokens, d_hidden = hidden.shape
     how = find("moe/routing/rows", tokens=n_tokens, d_hidden=d_hidden)
+    how = _rows.fitting(how, d_hidden, top_k)
     return program.get(d_hidden=d_hidden, top_k=top_k, dtype=dtype_name(hidden), **how)
 
 

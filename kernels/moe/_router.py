@@ -77,10 +77,11 @@ def choose_experts(
     nearest = D.alloc_fragment((block_t,), "float32")
 
     T.clear(probs)
-    for s in T.serial(logits.shape[0]):
+    for s in T.unroll(logits.shape[0]):
         for i, j in D.parallel(block_t, width):
-            if chunk * block_t + i < tokens and j < n_experts:
-                probs[i, j] += logits[s, chunk * block_t + i, j]
+            if j < n_experts:
+                # Past the end the last token is read again: no load waits for a branch.
+                probs[i, j] += logits[s, T.min(chunk * block_t + i, tokens - 1), j]
     for i, j in D.parallel(block_t, width):
         if j >= n_experts:
             probs[i, j] = -T.infinity("float32")

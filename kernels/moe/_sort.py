@@ -13,6 +13,8 @@ from ._hopper import follow
 from ._router import choose_experts, padded_experts
 
 BUNCH = 16  # experts
+AHEAD = 8  # loads of a thread under way
+VECTOR = 4  # int32 of one load
 
 
 def _whole_tiles(rows, block_token: int):
@@ -112,8 +114,8 @@ def _publish(
     "group_idx_for_bx",
 ))  # fmt: skip
 def select(
-    D: Dialect, *, n_experts: int, top_k: int, block_token: int, every: bool, block_t: int,
-    threads: int,
+    D: Dialect, *, n_experts: int, top_k: int, slices: int, block_token: int, every: bool,
+    block_t: int, threads: int,
 ):  # fmt: skip
     """Top-k and the whole sort in one CTA, for at most `block_t` tokens.
 
@@ -121,7 +123,7 @@ def select(
     starting at row 0 of the input (`group_offsets` is 0). With few tokens its tile has room for
     them anyway, and rows that need no gathering can be loaded as one block.
     """
-    tokens, slices = T.dynamic("tokens"), T.dynamic("slices")
+    tokens = T.dynamic("tokens")
     blocks, slots = T.dynamic("blocks"), T.dynamic("slots")
     width = padded_experts(n_experts)
     parts = _parts(block_t, width, threads)
@@ -174,9 +176,9 @@ def select(
 
 
 @program(writes=("ids", "weights", "rank", "counts"))
-def choose(D: Dialect, *, n_experts: int, top_k: int, block_t: int, threads: int):
+def choose(D: Dialect, *, n_experts: int, top_k: int, slices: int, block_t: int, threads: int):
     """Top-k of many tokens; pairs are numbered per expert within each chunk of `block_t` tokens."""
-    tokens, slices, chunks = T.dynamic("tokens"), T.dynamic("slices"), T.dynamic("chunks")
+    tokens, chunks = T.dynamic("tokens"), T.dynamic("chunks")
     width = padded_experts(n_experts)
     parts = _parts(block_t, width, threads)
 
@@ -186,7 +188,7 @@ def choose(D: Dialect, *, n_experts: int, top_k: int, block_t: int, threads: int
         ids: T.Tensor((tokens, top_k), "int32"),
         weights: T.Tensor((tokens, top_k), "float32"),
         rank: T.Tensor((tokens, top_k), "int32"),
-        counts: T.Tensor((chunks, n_experts), "int32"),
+        counts: T.Tensor((chunks, width), "int32"),
     ):
         with D.kernel(chunks, threads=threads) as chunk:
             probs = D.alloc_fragment((block_t, width), "float32")
@@ -197,7 +199,7 @@ def choose(D: Dialect, *, n_experts: int, top_k: int, block_t: int, threads: int
             follow(D)
             choose_experts(D, logits, chunk, probs, own, best, taken, tokens, n_experts, top_k)
             _number(D, taken, parts)
-            for j in D.parallel(n_experts):
+            for j in D.parallel(width):
                 counts[chunk, j] = taken[block_t - 1, j]
             for i, k in D.parallel(block_t, top_k):
                 if chunk * block_t + i < tokens:
@@ -208,48 +210,40 @@ def choose(D: Dialect, *, n_experts: int, top_k: int, block_t: int, threads: int
     return moe_choose
 
 
-@program(writes=("counts", "totals"))
-def scan(D: Dialect, *, n_experts: int, block_e: int, parts: int):
-    """counts[c, e] becomes the pairs of expert e in the chunks before c; totals[e] all of them.
+@T.macro
+def _sum_chunks(D, counts, chunk, sizes, before, parts: int):
+    """sizes[e] = pairs of expert e in all chunks, before[e] = those in chunks before `chunk`.
 
-    One CTA for `block_e` experts; `parts` threads an expert, each adding up a stretch of chunks.
+    Both shared [width]. Every CTA reads all counts, `parts` rows at a time and `AHEAD` times that
+    under way; a launch that did it once for all would be waited for twice.
     """
-    chunks = T.dynamic("chunks")
-
-    @T.prim_func
-    def moe_scan(
-        counts: T.Tensor((chunks, n_experts), "int32"),
-        totals: T.Tensor((n_experts,), "int32"),
-    ):
-        with D.kernel(T.ceildiv(n_experts, block_e), threads=parts * block_e) as tile:
-            part_sum = D.alloc_shared((parts, block_e), "int32")
-            running = D.alloc_fragment((parts, block_e), "int32")
-            here = D.alloc_fragment((parts, block_e), "int32")
-            stretch = T.ceildiv(chunks, parts)
-
-            follow(D)
-            T.clear(running)
-            for p, j in D.parallel(parts, block_e):
-                for c in T.serial(stretch):
-                    if p * stretch + c < chunks and tile * block_e + j < n_experts:
-                        running[p, j] += counts[p * stretch + c, tile * block_e + j]
-            T.copy(running, part_sum)
-            T.clear(running)
-            for p, j in D.parallel(parts, block_e):
-                for q in T.serial(parts):
-                    if q < p:
-                        running[p, j] += part_sum[q, j]
-            for p, j in D.parallel(parts, block_e):
-                for c in T.serial(stretch):
-                    if p * stretch + c < chunks and tile * block_e + j < n_experts:
-                        here[p, j] = counts[p * stretch + c, tile * block_e + j]
-                        counts[p * stretch + c, tile * block_e + j] = running[p, j]
-                        running[p, j] += here[p, j]
-            for p, j in D.parallel(parts, block_e):
-                if p == parts - 1 and tile * block_e + j < n_experts:
-                    totals[tile * block_e + j] = running[p, j]
-
-    return moe_scan
+    chunks, width = counts.shape
+    every = D.alloc_fragment((parts, width), "int32")
+    early = D.alloc_fragment((parts, width), "int32")
+    every_part = D.alloc_shared((parts, width), "int32")
+    early_part = D.alloc_shared((parts, width), "int32")
+    size = D.alloc_fragment((width,), "int32")
+    earlier = D.alloc_fragment((width,), "int32")
+    T.clear(every)
+    T.clear(early)
+    T.clear(size)
+    T.clear(earlier)
+    for n in T.serial(T.ceildiv(chunks, parts * AHEAD)):
+        for u in T.unroll(AHEAD):
+            for p, j in D.parallel(parts, width):
+                c = (n * AHEAD + u) * parts + p
+                # Past the end the last chunk is read and not counted: no load waits for a branch.
+                there = counts[T.min(c, chunks - 1), j]
+                every[p, j] += T.if_then_else(c < chunks, there, 0)
+                early[p, j] += T.if_then_else(c < chunk, there, 0)
+    T.copy(every, every_part)
+    T.copy(early, early_part)
+    for j in D.parallel(width):
+        for p in T.serial(parts):
+            size[j] += every_part[p, j]
+            earlier[j] += early_part[p, j]
+    T.copy(size, sizes)
+    T.copy(earlier, before)
 
 
 @program(writes=(
@@ -263,13 +257,13 @@ def place(
     tokens, chunks = T.dynamic("tokens"), T.dynamic("chunks")
     blocks, slots = T.dynamic("blocks"), T.dynamic("slots")
     width = padded_experts(n_experts)
+    parts = max(1, VECTOR * threads // width)
 
     @T.prim_func
     def moe_place(
         ids: T.Tensor((tokens, top_k), "int32"),
         rank: T.Tensor((tokens, top_k), "int32"),
-        counts: T.Tensor((chunks, n_experts), "int32"),
-        totals: T.Tensor((n_experts,), "int32"),
+        counts: T.Tensor((chunks, width), "int32"),
         pair_row: T.Tensor((tokens, top_k), "int32"),
         source_row: T.Tensor((slots,), "int32"),
         group_sizes: T.Tensor((n_experts,), "int32"),
@@ -279,11 +273,16 @@ def place(
     ):
         with D.kernel(chunks, threads=threads) as chunk:
             sizes = D.alloc_shared((width,), "int32")
+            before = D.alloc_shared((width,), "int32")
             offsets = D.alloc_shared((width,), "int32")
             padded = D.alloc_shared((width,), "int32")
+            pair_expert = D.alloc_fragment((block_t, top_k), "int32")
+            pair_rank = D.alloc_fragment((block_t, top_k), "int32")
             follow(D)
-            for j in D.parallel(width):
-                sizes[j] = T.if_then_else(j < n_experts, totals[j], 0)
+            for i, k in D.parallel(block_t, top_k):  # on their way while chunks are added up
+                pair_expert[i, k] = ids[T.min(chunk * block_t + i, tokens - 1), k]
+                pair_rank[i, k] = rank[T.min(chunk * block_t + i, tokens - 1), k]
+            _sum_chunks(D, counts, chunk, sizes, before, parts)
             _starts(D, sizes, offsets, padded, block_token)
             if chunk == 0:
                 _publish(
@@ -293,8 +292,8 @@ def place(
             for i, k in D.parallel(block_t, top_k):
                 token = chunk * block_t + i
                 if token < tokens:
-                    e = ids[token, k]
-                    row = padded[e] + counts[chunk, e] + rank[token, k]
+                    e = pair_expert[i, k]
+                    row = padded[e] + before[e] + pair_rank[i, k]
                     pair_row[token, k] = row
                     source_row[row] = token
 
