@@ -16,7 +16,17 @@ than it has blocks.
 import tilelang.language as T
 
 from ..common.dialect import Dialect, program
-from ._few_parts import bursts, clear_padding, list_blocks, load_rows, multiply, store, tile_of
+from ._few_parts import (
+    bursts,
+    clear_padding,
+    list_blocks,
+    load_rows,
+    multiply,
+    part_of,
+    staging,
+    store,
+    tile_of,
+)
 from ._grouped import LOG2E, ceildiv
 from ._hopper import (
     BLOCK_K,
@@ -40,8 +50,8 @@ def gate_up(
     blocks, experts = T.dynamic("blocks"), T.dynamic("experts")
     sms, block_n = D.target.sms, GROUP * groups
     tiles_n, steps = ceildiv(d_expert, block_n), ceildiv(d_hidden, BLOCK_K)
-    part = block_t // passes
-    assert narrow % part == 0
+    assert not narrow or narrow >= part_of(block_t, passes)
+    inside = d_expert % block_n == 0
     near, pieces = bursts(burst, block_n, steps)
 
     @T.macro
@@ -89,7 +99,7 @@ def gate_up(
         )  # fmt: skip
         for i, j in T.Parallel(GROUP, n):
             up_acc[i, j] *= gate_acc[i, j] / (1 + T.exp2(-LOG2E * gate_acc[i, j]))
-        store(up_acc, None, out_tile, hidden, which, row, col, valid, True)
+        store(up_acc, None, out_tile[which], hidden, which, row, col, valid, inside)
 
     @T.macro
     def consume(
@@ -114,7 +124,6 @@ def gate_up(
                     out_tile, full, empty,
                 )  # fmt: skip
             count = count + steps
-        T.tma_store_wait(0)
 
     @T.prim_func
     def moe_gate_up(
@@ -131,7 +140,7 @@ def gate_up(
         with T.Kernel(sms, threads=128 + 128 * groups) as cta:
             x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, 2 * block_n, BLOCK_K), dtype)
-            out_tile = T.alloc_shared((groups, 2, part, GROUP), dtype)
+            out_tile = staging(groups, part_of(block_t, passes), dtype)
             order = T.alloc_shared((room,), "int32", scope="shared")
             found = T.alloc_shared((1,), "int32", scope="shared")
             full = T.alloc_barrier([32] * stages)
@@ -176,10 +185,9 @@ def down(
     blocks, experts = T.dynamic("blocks"), T.dynamic("experts")
     sms, block_n = D.target.sms, 2 * GROUP * groups
     tiles_n, steps = ceildiv(d_hidden, block_n), ceildiv(d_expert, BLOCK_K)
-    part = block_t // passes
-    assert narrow % part == 0
-
+    assert not narrow or narrow >= part_of(block_t, passes)
     near, pieces = bursts(burst, block_n, steps)
+    inside = d_hidden % block_n == 0
     ahead = min(stages, steps) // len(near) * len(near)
 
     @T.macro
@@ -232,8 +240,12 @@ def down(
             w_tile, x_tile, low_acc, high_acc, full, empty, count, steps,
             which * 2 * GROUP, which * 2 * GROUP + GROUP, stages,
         )  # fmt: skip
-        store(low_acc, scale, out_tile, out, which, start, col, valid, not weighted)
-        store(high_acc, scale, out_tile, out, which, start, col + GROUP, valid, not weighted)
+        if weighted:
+            T.sync_threads(1 + which, 128)  # `scale` is written
+        store(low_acc, scale, out_tile[which], out, which, start, col, valid, inside)
+        store(high_acc, scale, out_tile[which], out, which, start, col + GROUP, valid, inside)
+        if weighted:
+            T.sync_threads(1 + which, 128)  # and read: the next tile may write it
 
     @T.macro
     def consume(
@@ -249,7 +261,7 @@ def down(
             valid = T.min(sizes[e] - row, width)
             pair = offsets[e] + row
             start = T.if_then_else(compact != 0, pair, padded[e] + row)
-            if weighted:  # read after _store's first barrier, last before its last one
+            if weighted:
                 for piece in T.serial(ceildiv(block_t, 128)):
                     j = piece * 128 + T.get_thread_binding() - 128 - which * 128
                     if j < block_t:
@@ -267,7 +279,6 @@ def down(
                     out_tile, full, empty,
                 )  # fmt: skip
             count = count + steps
-        T.tma_store_wait(0)
 
     @T.prim_func
     def moe_down(
@@ -284,7 +295,7 @@ def down(
         with T.Kernel(sms, threads=128 + 128 * groups) as cta:
             x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, block_n, BLOCK_K), dtype)
-            out_tile = T.alloc_shared((groups, 2, part, GROUP), dtype)
+            out_tile = staging(groups, part_of(block_t, passes), dtype)
             order = T.alloc_shared((room,), "int32", scope="shared")
             found = T.alloc_shared((1,), "int32", scope="shared")
             scale = None

@@ -1,6 +1,7 @@
 """The parts of `_few`'s two programs: which tiles there are, and what happens to one."""
 
 import tilelang.language as T
+from tilelang.layout import Fragment, make_swizzled_layout
 
 from ._grouped import ceildiv
 from ._hopper import BLOCK_K, GROUP, await_full, load, release, turns
@@ -52,39 +53,77 @@ def bursts(burst: int, block_n: int, steps: int):
     return (0, 1), tuple((row, row + burst) for row in range(0, block_n, burst))
 
 
+def part_of(block_t: int, passes: int) -> int:
+    """Tokens that leave at a time, in 16s as stmatrix takes them; the last pass may have fewer."""
+    return ceildiv(ceildiv(block_t, passes), 16) * 16
+
+
+def staging(groups: int, part: int, dtype: str):
+    """Shared memory that results leave through: `part` tokens x 64 weights for each consumer."""
+    pieces = tuple(T.alloc_shared((part, GROUP), dtype) for _ in range(groups))
+    T.annotate_layout({piece: make_swizzled_layout(piece) for piece in pieces})
+    return pieces
+
+
 @T.macro
-def store(acc, scale, out_tile, out, which: int, row, col, valid, own):
+def store(acc, scale, piece, out, which: int, row, col, valid, inside: bool):
     """out[row + j, col + i] = scale[which, j] * acc[i, j] for j < valid, if there is a scale.
 
-    A part of j at a time, through the two halves of out_tile. Where the tile has rows of `out` to
-    itself (`own`), rows past the valid ones take what is in `acc`.
+    A part of j at a time, through `piece`. `inside` says that `out` has all of the columns.
     """
-    part = out_tile.shape[2]
-    width = out.shape[1]
-    for p in T.unroll(acc.shape[1] // part):
+    part, width = int(piece.shape[0]), int(acc.shape[1])
+    whole = width // part * part
+    for p in T.unroll(width // part):
         if p * part < valid:
-            # The part before the last has left its half of out_tile; at first all have.
-            if p == 0:
-                T.tma_store_wait(0)
-            else:
-                T.tma_store_wait(1)
-            T.sync_threads(1 + which, 128)
-            for i, j in T.Parallel(GROUP, part):
-                if scale is None:
-                    out_tile[which, p % 2, j, i] = acc[i, p * part + j]
-                else:
-                    out_tile[which, p % 2, j, i] = acc[i, p * part + j] * scale[which, p * part + j]
-            T.fence_proxy_async()
-            T.sync_threads(1 + which, 128)
-            first = row + p * part
-            if T.Or(own, (p + 1) * part <= valid):
-                T.tma_copy(
-                    out_tile[which, p % 2, :, :], out[first : first + part, col : col + GROUP]
-                )
-            else:
-                for j, i in T.Parallel(part, GROUP):
-                    if p * part + j < valid and col + i < width:
-                        out[first + j, col + i] = out_tile[which, p % 2, j, i]
+            _store_part(p * part, 0, acc, scale, piece, out, which, row, col, valid, inside)
+    if whole < width and whole < valid:
+        first = width - part
+        _store_part(first, whole - first, acc, scale, piece, out, which, row, col, valid, inside)
+
+
+@T.macro
+def _store_part(
+    first, known: int, acc, scale, piece, out, which: int, row, col, valid, inside: bool
+):
+    """The same for the part that begins with j = `first`; its first `known` rows are in `out`.
+
+    A warp moves the 16 weights x `part` tokens that wgmma left in its registers, and reads from
+    `piece` what it wrote there itself, so the warps of a consumer need not wait for each other.
+
+    The copy is of all of `piece`, since TileLang 0.1.15 makes nothing of one to some of its rows.
+    """
+    part = int(piece.shape[0])
+    turned = T.alloc_fragment((part, GROUP), piece.dtype)
+    T.annotate_layout({turned: _turned_layout(part)})
+    for i, j in T.Parallel(GROUP, part):
+        if scale is None:
+            turned[j, i] = acc[i, first + j]
+        else:
+            turned[j, i] = acc[i, first + j] * scale[which, first + j]
+    T.sync_warp()  # all lanes have read the part before
+    T.copy(turned, piece)  # stmatrix, transposing 8 x 8 at a time
+    T.sync_warp()
+    lane = T.get_thread_binding() % 32
+    i = T.truncdiv(T.get_thread_binding(), 32) % 4 * 16 + lane % 2 * 8
+    for r in T.unroll(known // 16, part // 16):
+        # Shared memory serves eight lanes at once. In four rows with the same parity the swizzle
+        # puts their 16 bytes into different banks; in four neighbouring rows it would not.
+        j = r * 16 + lane // 16 * 8 + lane // 2 % 4 * 2 + lane // 8 % 2
+        if first + j < valid and (inside or col + i < out.shape[1]):
+            for v in T.vectorized(8):
+                out[row + first + j, col + i + v] = piece[j, i + v]
+
+
+def _turned_layout(part: int):
+    """Where a consumer's threads hold [part, 64] elements: as wgmma leaves [64, part].
+
+    A warp has 16 of the 64, a thread two neighbouring tokens of every 8 x 8.
+    """
+    return Fragment(
+        (part, GROUP),
+        forward_thread_fn=lambda j, i: i // 16 * 32 + i % 8 * 4 + j % 8 // 2,
+        forward_index_fn=lambda j, i: j // 8 * 4 + i % 16 // 8 * 2 + j % 2,
+    )
 
 
 @T.macro
