@@ -241,11 +241,9 @@ def down(
             which * 2 * GROUP, which * 2 * GROUP + GROUP, stages,
         )  # fmt: skip
         if weighted:
-            T.sync_threads(1 + which, 128)  # `scale` is written
+            T.sync_threads(1 + which, 128)  # `scale` is written; `store` waits after reading it
         store(low_acc, scale, out_tile[which], out, which, start, col, valid, inside)
         store(high_acc, scale, out_tile[which], out, which, start, col + GROUP, valid, inside)
-        if weighted:
-            T.sync_threads(1 + which, 128)  # and read: the next tile may write it
 
     @T.macro
     def consume(

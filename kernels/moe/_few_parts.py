@@ -87,8 +87,8 @@ def _store_part(
 ):
     """The same for the part that begins with j = `first`; its first `known` rows are in `out`.
 
-    A warp moves the 16 weights x `part` tokens that wgmma left in its registers, and reads from
-    `piece` what it wrote there itself, so the warps of a consumer need not wait for each other.
+    Eight threads store the 64 weights of a token, 128 bytes side by side. (Where a warp stores just
+    the 16 weights it has, no warp waits for another, but pieces of 32 bytes take longer.)
 
     The copy is of all of `piece`, since TileLang 0.1.15 makes nothing of one to some of its rows.
     """
@@ -100,15 +100,12 @@ def _store_part(
             turned[j, i] = acc[i, first + j]
         else:
             turned[j, i] = acc[i, first + j] * scale[which, first + j]
-    T.sync_warp()  # all lanes have read the part before
+    T.sync_threads(1 + which, 128)  # all have read the part before
     T.copy(turned, piece)  # stmatrix, transposing 8 x 8 at a time
-    T.sync_warp()
-    lane = T.get_thread_binding() % 32
-    i = T.truncdiv(T.get_thread_binding(), 32) % 4 * 16 + lane % 2 * 8
+    T.sync_threads(1 + which, 128)
+    i = T.get_thread_binding() % 8 * 8
     for r in T.unroll(known // 16, part // 16):
-        # Shared memory serves eight lanes at once. In four rows with the same parity the swizzle
-        # puts their 16 bytes into different banks; in four neighbouring rows it would not.
-        j = r * 16 + lane // 16 * 8 + lane // 2 % 4 * 2 + lane // 8 % 2
+        j = r * 16 + T.truncdiv(T.get_thread_binding(), 8) % 16
         if first + j < valid and (inside or col + i < out.shape[1]):
             for v in T.vectorized(8):
                 out[row + first + j, col + i + v] = piece[j, i + v]
