@@ -1,10 +1,14 @@
 """Hopper: attention over blocks that few neighbours share, every warp with blocks of its own.
 
-A tile of neighbouring queries with the heads of one group is 256 rows, 16 for each of 16 consumer
-warps. A persistent CTA walks the union of the tile's blocks: a warpgroup fetches each block once by
-TMA, and only the warps whose query selected it multiply, 16 rows at a time, so nothing is computed
-in vain. For random choices the union of 16 queries holds 0.7 of the blocks that the queries name,
-and the rest of the traffic through L2 is saved.
+A tile of neighbouring queries with the heads of one group is 192 rows, 16 for each of 12 consumer
+warps. A persistent CTA walks the union of the tile's blocks: each block is fetched once by TMA, and
+only the warps whose query selected it multiply, 16 rows at a time, so nothing is computed in vain.
+For random choices the union of 12 queries holds 0.77 of the blocks that the queries name, and the
+rest of the traffic through L2 is saved.
+
+Most of a walk is fetching and passing by, so both are kept short: keys, values and queries are
+fetched by a warp each, that reads ahead which block comes next, and a warp that passes a block by
+waits and gives back once.
 
 All waiting is written out here, so TileLang must neither split warps nor add barriers.
 """
@@ -14,15 +18,82 @@ import tilelang.language as T
 from ..common.dialect import program
 from . import _tile
 from ._walk import MANUAL
-from ._walk_ring import fetch_rows, release
+from ._walk_ring import release
 from ._walk_rows import FULL
 
 MMA = {**MANUAL, "tl.disable_wgmma": True}  # wgmma would take four warps at a time
+WARP = 32
+
+
+def _bounded(s, stages: int):
+    """Stage s, said so that TileLang knows its range, and a stage's place takes no divisions."""
+    return T.max(T.min(s, stages - 1), 0)
+
+
+@T.macro
+def _fetch_blocks(X, x_s, full, empty, Ids, Works, number, cta, tiles, sms: int):
+    """One warp fetches the blocks of X that the CTA's tiles walk, ahead of the consumers.
+
+    x_s: [stages, block, dim].
+    """
+    stages, block, _ = x_s.shape
+    H = X.shape[2]
+    s = T.alloc_var("int32", init=0)
+    parity = T.alloc_var("int32", init=1)
+    k0 = T.alloc_var("int32")
+    following = T.alloc_var("int32")
+    for turn in T.serial(T.truncdiv(number - cta + sms - 1, sms)):
+        tile = Works[turn * sms + cta, 0]
+        h = Works[turn * sms + cta, 1]
+        b = Works[turn * sms + cta, 2]
+        total = Works[turn * sms + cta, 3]
+        row = (b * H + h) * tiles + tile
+        following = Ids[row, 0]
+        for n in T.serial(total):
+            k0 = following
+            following = Ids[row, T.min(n + 1, total - 1)]
+            T.mbarrier_wait_parity(empty[s], parity)
+            T.tma_copy(
+                X[b, k0 : k0 + block, h, :],
+                x_s[_bounded(s, stages), :, :],
+                barrier=full[s],
+                leader_scope_threads=WARP,
+            )
+            T.mbarrier_arrive(full[s])
+            s = s + 1
+            if s == stages:
+                s = 0
+                parity = parity ^ 1
+
+
+@T.macro
+def _fetch_queries(
+    Q, q_s, full, empty, Works, number, cta, sms: int, queries: int, group: int
+):  # fmt: skip
+    """One warp fetches the rows of the CTA's tiles."""
+    for turn in T.serial(T.truncdiv(number - cta + sms - 1, sms)):
+        tile = Works[turn * sms + cta, 0]
+        h = Works[turn * sms + cta, 1]
+        b = Works[turn * sms + cta, 2]
+        T.mbarrier_wait_parity(empty[0], (turn & 1) ^ 1)
+        for i in T.unroll(queries):
+            for c in T.unroll(q_s.shape[1] // 64):
+                T.tma_copy(
+                    Q[
+                        b,
+                        tile * queries + i,
+                        h * group : h * group + group,
+                        c * 64 : c * 64 + 64,
+                    ],
+                    q_s[i * group : i * group + group, c * 64 : c * 64 + 64],
+                    barrier=full[0],
+                    leader_scope_threads=WARP,
+                )
+        T.mbarrier_arrive(full[0])
 
 
 def _build(
-    D, *, adds, dtype, group, dim, block, entries, causal, small, consumers, k_stages, v_stages,
-    keys,
+    D, *, adds, dtype, group, dim, block, entries, causal, small, consumers, stages, keys,
 ):  # fmt: skip
     half = D.dtype(dtype)
     warps = 4 * consumers  # that multiply
@@ -39,46 +110,24 @@ def _build(
 
     @T.macro
     def attend(Q, K, V, Ids, Masks, Size, Works, Count, Gate, Out, scale):
-        with T.Kernel(sms, threads=128 + 32 * warps) as cta:
+        with T.Kernel(sms, threads=128 + WARP * warps) as cta:
             q_s = T.alloc_shared((height, dim), half)
-            k_s = T.alloc_shared((k_stages, block, dim), half)
-            v_s = T.alloc_shared((v_stages, block, dim), half)
-            q_full = T.alloc_barrier([128])
+            k_s = T.alloc_shared((stages, block, dim), half)
+            v_s = T.alloc_shared((stages, block, dim), half)
+            q_full = T.alloc_barrier([WARP])
             q_empty = T.alloc_barrier([warps])
-            k_full = T.alloc_barrier([128] * k_stages)
-            v_full = T.alloc_barrier([128] * v_stages)
-            k_empty = T.alloc_barrier([warps] * k_stages)
-            v_empty = T.alloc_barrier([warps] * v_stages)
+            full = T.alloc_barrier([2 * WARP] * stages)  # K's and V's bytes
+            empty = T.alloc_barrier([warps] * stages)
             with T.ws(0):
                 T.dec_max_nreg(32)
-                ks = T.alloc_var("int32", init=0)
-                k_phase = T.alloc_var("int32", init=0)
-                vs = T.alloc_var("int32", init=0)
-                v_phase = T.alloc_var("int32", init=0)
-                for turn in T.serial(T.truncdiv(Count[1] - cta + sms - 1, sms)):
-                    tile = Works[turn * sms + cta, 0]
-                    h = Works[turn * sms + cta, 1]
-                    b = Works[turn * sms + cta, 2]
-                    total = Works[turn * sms + cta, 3]
-                    row = (b * H + h) * tiles + tile
-                    T.mbarrier_wait_parity(q_empty[0], (turn & 1) ^ 1)
-                    fetch_rows(q_s, q_full, tile, h, b, Q, queries, group)
-                    for n in T.serial(total):
-                        k0 = Ids[row, n]
-                        T.mbarrier_wait_parity(k_empty[ks], k_phase ^ 1)
-                        T.tma_copy(K[b, k0 : k0 + block, h, :], k_s[ks, :, :], barrier=k_full[ks])
-                        T.mbarrier_arrive(k_full[ks])
-                        T.mbarrier_wait_parity(v_empty[vs], v_phase ^ 1)
-                        T.tma_copy(V[b, k0 : k0 + block, h, :], v_s[vs, :, :], barrier=v_full[vs])
-                        T.mbarrier_arrive(v_full[vs])
-                        ks = ks + 1
-                        if ks == k_stages:
-                            ks = 0
-                            k_phase = k_phase ^ 1
-                        vs = vs + 1
-                        if vs == v_stages:
-                            vs = 0
-                            v_phase = v_phase ^ 1
+                if T.get_thread_binding() < WARP:
+                    _fetch_blocks(K, k_s, full, empty, Ids, Works, Count[1], cta, tiles, sms)
+                elif T.get_thread_binding() < 2 * WARP:
+                    _fetch_blocks(V, v_s, full, empty, Ids, Works, Count[1], cta, tiles, sms)
+                elif T.get_thread_binding() < 3 * WARP:
+                    _fetch_queries(
+                        Q, q_s, q_full, q_empty, Works, Count[1], cta, sms, queries, group
+                    )
             with T.ws(*range(1, 1 + consumers)):
                 T.inc_max_nreg(regs)
                 scores = T.alloc_fragment((height, keys), "float32")
@@ -90,12 +139,9 @@ def _build(
                 factor = T.alloc_fragment((height,), "float32")
                 row_sum = T.alloc_fragment((height,), "float32")
                 tile_sum = T.alloc_fragment((height,), "float32")
-                ks = T.alloc_var("int32", init=0)
-                k_phase = T.alloc_var("int32", init=0)
-                vs = T.alloc_var("int32", init=0)
-                v_phase = T.alloc_var("int32", init=0)
-                bits = T.alloc_var("int32")
-                more = T.alloc_var("int32")
+                s = T.alloc_var("int32", init=0)
+                parity = T.alloc_var("int32", init=0)
+                named = T.alloc_var("uint32")
                 total = T.alloc_var("int32")
                 mine = (T.get_thread_binding() // 32 - 4) * 16 // group  # the warp's query
                 for turn in T.serial(T.truncdiv(Count[1] - cta + sms - 1, sms)):
@@ -104,7 +150,6 @@ def _build(
                     b = Works[turn * sms + cta, 2]
                     total = Works[turn * sms + cta, 3]
                     row = (b * H + h) * tiles + tile
-                    more = Masks[row, 0]
                     end = T.min(tile * queries + mine + 1, N) if causal else N
                     T.fill(row_max, _tile.FLOOR)
                     T.fill(row_sum, 0)
@@ -112,74 +157,71 @@ def _build(
                     if dim > 64:
                         T.fill(acc2, 0)
                     T.mbarrier_wait_parity(q_full[0], turn & 1)
-                    for n in T.serial(total):
-                        bits = more
-                        more = Masks[row, T.min(n + 1, total - 1)]
-                        T.mbarrier_wait_parity(k_full[ks], k_phase)
-                        if ((bits >> mine) & 1) > 0:
-                            k0 = Ids[row, n]
-                            for part in T.serial(block // keys):
-                                T.gemm(
-                                    q_s,
-                                    k_s[ks, part * keys : part * keys + keys, :],
-                                    scores,
-                                    transpose_B=True,
-                                    policy=FULL,
-                                    clear_accum=True,
-                                )
-                                if part == block // keys - 1:
-                                    release(k_empty, ks)
-                                if k0 + block > end:
+                    for m in T.serial(T.ceildiv(total, WARP)):
+                        n0 = m * WARP
+                        # A lane looks up one of the next 32 blocks: bit n says that n0 + n is ours.
+                        at = n0 + T.get_thread_binding() % WARP
+                        bits = Masks[row, T.min(at, total - 1)]
+                        named = T.cast(
+                            T.ballot((at < total) & (((bits >> mine) & 1) > 0)), "uint32"
+                        )
+                        for n in T.serial(T.min(total - n0, WARP)):
+                            T.mbarrier_wait_parity(full[s], parity)
+                            if ((named >> n) & 1) > 0:
+                                k0 = Ids[row, n0 + n]
+                                here = _bounded(s, stages)
+                                for part in T.serial(block // keys):
+                                    T.gemm(
+                                        q_s,
+                                        k_s[here, part * keys : part * keys + keys, :],
+                                        scores,
+                                        transpose_B=True,
+                                        policy=FULL,
+                                        clear_accum=True,
+                                    )
+                                    if k0 + block > end:
+                                        for i, j in T.Parallel(height, keys):
+                                            scores[i, j] = T.if_then_else(
+                                                k0 + part * keys + j < end,
+                                                scores[i, j],
+                                                -T.infinity("float32"),
+                                            )
+                                    T.copy(row_max, new_max)
+                                    T.reduce_max(scores, new_max, dim=1, clear=False)
+                                    for i in T.Parallel(height):
+                                        factor[i] = T.exp2((row_max[i] - new_max[i]) * scale)
                                     for i, j in T.Parallel(height, keys):
-                                        scores[i, j] = T.if_then_else(
-                                            k0 + part * keys + j < end,
-                                            scores[i, j],
-                                            -T.infinity("float32"),
+                                        scores[i, j] = T.exp2(
+                                            scores[i, j] * scale - new_max[i] * scale
                                         )
-                                T.copy(row_max, new_max)
-                                T.reduce_max(scores, new_max, dim=1, clear=False)
-                                for i in T.Parallel(height):
-                                    factor[i] = T.exp2((row_max[i] - new_max[i]) * scale)
-                                for i, j in T.Parallel(height, keys):
-                                    scores[i, j] = T.exp2(scores[i, j] * scale - new_max[i] * scale)
-                                T.reduce_sum(scores, tile_sum, dim=1)
-                                for i in T.Parallel(height):
-                                    row_sum[i] = row_sum[i] * factor[i] + tile_sum[i]
-                                T.copy(new_max, row_max)
-                                for i, j in T.Parallel(height, 64):
-                                    acc[i, j] *= factor[i]
-                                if dim > 64:
+                                    T.reduce_sum(scores, tile_sum, dim=1)
+                                    for i in T.Parallel(height):
+                                        row_sum[i] = row_sum[i] * factor[i] + tile_sum[i]
+                                    T.copy(new_max, row_max)
                                     for i, j in T.Parallel(height, 64):
-                                        acc2[i, j] *= factor[i]
-                                T.copy(scores, p)
-                                if part == 0:
-                                    T.mbarrier_wait_parity(v_full[vs], v_phase)
-                                T.gemm(
-                                    p,
-                                    v_s[vs, part * keys : part * keys + keys, 0:64],
-                                    acc,
-                                    policy=FULL,
-                                )
-                                if dim > 64:
+                                        acc[i, j] *= factor[i]
+                                    if dim > 64:
+                                        for i, j in T.Parallel(height, 64):
+                                            acc2[i, j] *= factor[i]
+                                    T.copy(scores, p)
                                     T.gemm(
                                         p,
-                                        v_s[vs, part * keys : part * keys + keys, 64:128],
-                                        acc2,
+                                        v_s[here, part * keys : part * keys + keys, 0:64],
+                                        acc,
                                         policy=FULL,
                                     )
-                            release(v_empty, vs)
-                        else:
-                            release(k_empty, ks)
-                            T.mbarrier_wait_parity(v_full[vs], v_phase)
-                            release(v_empty, vs)
-                        ks = ks + 1
-                        if ks == k_stages:
-                            ks = 0
-                            k_phase = k_phase ^ 1
-                        vs = vs + 1
-                        if vs == v_stages:
-                            vs = 0
-                            v_phase = v_phase ^ 1
+                                    if dim > 64:
+                                        T.gemm(
+                                            p,
+                                            v_s[here, part * keys : part * keys + keys, 64:128],
+                                            acc2,
+                                            policy=FULL,
+                                        )
+                            release(empty, s)
+                            s = s + 1
+                            if s == stages:
+                                s = 0
+                                parity = parity ^ 1
                     release(q_empty, 0)
                     for i in T.Parallel(height):
                         factor[i] = 1.0 / T.max(row_sum[i], _tile.TINY)

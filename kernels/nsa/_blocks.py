@@ -103,15 +103,32 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, block_m, block_n
 def best(D, *, block, top_k, tile, threads):
     """Choice of the queries [first, first + C): one CTA per (query, KV head).
 
-    (Importance [B, C, H, blocks], Chosen [B, N, H, top_k], first). Candidates come in tiles that
-    the best so far join; top_k rounds of arg-max over a tile give the new best. Indices are kept
-    in fp32, exact below 2^24, so that one kind of reduction serves both.
+    (Importance [B, C, H, blocks], Chosen [B, N, H, top_k], first). Candidates come in tiles. Of the
+    first, top_k rounds of arg-max make a list; from each later one blocks move into the list for as
+    long as its best beats the list's least: for the n-th tile about top_k / n, where importances
+    are no steadily rising ones. Of equals, the most recent block is better. Chosen has the list's
+    order. Indices are kept in fp32, exact below 2^24, so that one kind of reduction serves both.
     """
-    tile = max(tile, 2 * power_of_two(top_k))
-    fresh = tile - top_k  # candidates that a tile brings along
+    tile = max(tile, power_of_two(top_k))
+    room = power_of_two(top_k)
     B, C, N, H, blocks = (
         T.dynamic(name) for name in ("batch", "chunk", "seqlen", "kv_heads", "blocks")
     )
+
+    @T.macro
+    def find(value, block_id, match, top, winner):
+        """The largest value, and of its blocks the most recent."""
+        width = value.shape[1]
+        D.reduce_max(value, top)
+        for i, j in D.parallel(1, width):
+            match[i, j] = T.if_then_else(value[i, j] == top[i], block_id[i, j], -FORCED)
+        D.reduce_max(match, winner)
+
+    @T.macro
+    def use_up(value, block_id, winner):
+        for i, j in D.parallel(1, tile):
+            if block_id[i, j] == winner[i]:
+                value[i, j] = NO_BLOCK
 
     @T.prim_func
     def best_blocks(
@@ -120,44 +137,61 @@ def best(D, *, block, top_k, tile, threads):
         first: T.int32,
     ):
         with D.kernel(C, H, B, threads=threads) as (c, h, b):
-            best_value = D.alloc_shared((top_k,), "float32")
-            best_block = D.alloc_shared((top_k,), "float32")
+            best_value = D.alloc_shared((room,), "float32")
+            best_block = D.alloc_shared((room,), "float32")
             value = D.alloc_fragment((1, tile), "float32")
             block_id = D.alloc_fragment((1, tile), "float32")
             match = D.alloc_fragment((1, tile), "float32")
+            listed = D.alloc_fragment((1, room), "float32")
+            place = D.alloc_fragment((1, room), "float32")
+            matched = D.alloc_fragment((1, room), "float32")
             top = D.alloc_fragment((1,), "float32")
             winner = D.alloc_fragment((1,), "float32")
+            least = D.alloc_fragment((1,), "float32")
+            loser = D.alloc_fragment((1,), "float32")
+            more = T.alloc_var("int32")
 
             current = (first + c) // block
-            T.fill(best_value, NO_BLOCK)
-            T.fill(best_block, -1.0)
-            for n in T.serial(T.ceildiv(current + 1, fresh)):
+            for n in T.serial(T.ceildiv(current + 1, tile)):
                 for i, j in D.parallel(1, tile):
-                    candidate = n * fresh + j
+                    candidate = n * tile + j
                     forced = (candidate == 0) | (candidate >= current - 1)
                     value[i, j] = T.if_then_else(
-                        j >= fresh,
-                        best_value[T.max(j - fresh, 0)],
-                        T.if_then_else(
-                            candidate > current,
-                            NO_BLOCK,
-                            T.if_then_else(forced, FORCED, Importance[b, c, h, candidate]),
-                        ),
+                        candidate > current,
+                        NO_BLOCK,
+                        T.if_then_else(forced, FORCED, Importance[b, c, h, candidate]),
                     )
-                    block_id[i, j] = T.if_then_else(
-                        j >= fresh, best_block[T.max(j - fresh, 0)], T.cast(candidate, "float32")
-                    )
-                for r in T.serial(top_k):
-                    D.reduce_max(value, top)
-                    for i, j in D.parallel(1, tile):
-                        match[i, j] = T.if_then_else(value[i, j] == top[i], block_id[i, j], -1.0)
-                    D.reduce_max(match, winner)  # of equals, the most recent block
-                    for i, j in D.parallel(1, tile):
-                        if block_id[i, j] == winner[i]:
-                            value[i, j] = NO_BLOCK
-                    for i in D.parallel(1):
-                        best_value[r] = top[i]
-                        best_block[r] = T.if_then_else(top[i] < 0, -1.0, winner[i])
+                    block_id[i, j] = T.cast(candidate, "float32")
+                if n == 0:
+                    for r in T.serial(top_k):
+                        find(value, block_id, match, top, winner)
+                        use_up(value, block_id, winner)
+                        for i in D.parallel(1):
+                            best_value[r] = top[i]
+                            best_block[r] = T.if_then_else(top[i] < 0, -1.0, winner[i])
+                else:
+                    more = 1
+                    for _ in T.serial(top_k):
+                        if more > 0:
+                            find(value, block_id, match, top, winner)
+                            # The list negated: its least value, and of those blocks the oldest.
+                            for i, j in D.parallel(1, room):
+                                listed[i, j] = T.if_then_else(
+                                    j < top_k, -best_value[j], -2 * FORCED
+                                )
+                                place[i, j] = -best_block[j]
+                            find(listed, place, matched, least, loser)
+                            better = (top[0] > -least[0]) | (
+                                (top[0] == -least[0]) & (winner[0] > -loser[0])
+                            )
+                            if better & (top[0] >= 0):
+                                use_up(value, block_id, winner)
+                                for i, j in D.parallel(1, room):
+                                    if place[i, j] == loser[i]:
+                                        best_value[j] = top[i]
+                                        best_block[j] = winner[i]
+                            else:
+                                more = 0
             for r in D.parallel(top_k):
                 if first + c < N:
                     Chosen[b, first + c, h, r] = T.cast(best_block[r], "int32")
