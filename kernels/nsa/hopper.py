@@ -98,15 +98,11 @@ def _attention(q, k, blocks, block_size, causal, gated):
 def _left(q, k, blocks, block_size, causal, gated, queries):
     """What serves the tiles of `queries` that a plan leaves: (q, k, v, blocks, size, number, ...).
 
-    Larger unions where K and V are wide enough to repay them, else token by token.
+    Larger unions, in which every warp multiplies by its own query's blocks alone.
     """
     B, N, HQ, D = q.shape
     H, count = k.shape[2], blocks.shape[3]
     use = schedule("nsa/hopper/apart", dim=D)
-    if not use:
-        left = _selected.attend_left_gated if gated else _selected.attend_left
-        alone = portable.program(left, q, k, blocks, block_size, causal, queries=queries)
-        return lambda q, k, v, blocks, size, number, *rest: alone(q, k, v, blocks, size, *rest)
     group = HQ // H
     large = 64 * use["consumers"] // group
     static = {"block": block_size, "causal": causal, "small": queries}
