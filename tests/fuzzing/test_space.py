@@ -51,6 +51,10 @@ def test_edges_and_extremes_are_among_them() -> None:
     sizes = [n for case in routed for n in case.params.group_sizes or ()]
     assert {0, 127, 128, 129} <= set(sizes), "sizes around the row block, and empty experts"
     assert {case.recipe.values for case in routed} == {"normal", "equal"}
+    layer = drawn("moe", "layer", runs=150)
+    assert {c.recipe.down for c in layer if c.recipe.values == "normal"} > {1.0, 1e-6}
+    equal = {c.recipe.down for c in layer if c.recipe.values == "equal"}
+    assert 1e-6 in equal and 1.0 not in equal, "denormal inner rows would show"
     paged = drawn("mla", "paged", runs=150)
     assert {case.params.kv_ctx % 64 for case in paged} >= {0, 1, 63}
     assert {1e-6, 1.0} <= {case.recipe.kv for case in paged}
