@@ -70,6 +70,8 @@ def permute(
             row = pair_row[t, T.min(k, top_k - 1)]
             T.mbarrier_wait_parity(full[0], 0)
             if k < top_k:
+                # TileLang has no word for a thread's own bulk store.
+                # lint: allow call-extern because `bulk` is for Hopper alone, where no contest is
                 T.call_extern(
                     "handle", "tl::tma_store", T.access_ptr(rows[row, 0], "w", d_hidden),
                     T.access_ptr(token[0], "r", d_hidden), d_hidden * 2,
