@@ -18,7 +18,7 @@ import tilelang.language as T
 from ..common.dialect import program
 from . import _tile
 from ._walk import MANUAL
-from ._walk_ring import release
+from ._walk_ring import fetch_rows, release
 from ._walk_rows import FULL
 
 MMA = {**MANUAL, "tl.disable_wgmma": True}  # wgmma would take four warps at a time
@@ -76,20 +76,7 @@ def _fetch_queries(
         h = Works[turn * sms + cta, 1]
         b = Works[turn * sms + cta, 2]
         T.mbarrier_wait_parity(empty[0], (turn & 1) ^ 1)
-        for i in T.unroll(queries):
-            for c in T.unroll(q_s.shape[1] // 64):
-                T.tma_copy(
-                    Q[
-                        b,
-                        tile * queries + i,
-                        h * group : h * group + group,
-                        c * 64 : c * 64 + 64,
-                    ],
-                    q_s[i * group : i * group + group, c * 64 : c * 64 + 64],
-                    barrier=full[0],
-                    leader_scope_threads=WARP,
-                )
-        T.mbarrier_arrive(full[0])
+        fetch_rows(q_s, full, tile, h, b, Q, queries, group, WARP)
 
 
 def _build(

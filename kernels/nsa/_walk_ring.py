@@ -58,8 +58,8 @@ def release(empty, s):
 
 
 @T.macro
-def fetch_rows(q, q_full, tile, h, b, Q, queries: int, group: int):
-    """A tile's rows, query by query."""
+def fetch_rows(q, q_full, tile, h, b, Q, queries: int, group: int, threads: int | None = None):
+    """A tile's rows, query by query, for the `threads` that fetch: by themselves a warpgroup."""
     for i in T.unroll(queries):
         for c in T.unroll(q.shape[1] // 64):
             T.tma_copy(
@@ -71,6 +71,7 @@ def fetch_rows(q, q_full, tile, h, b, Q, queries: int, group: int):
                 ],
                 q[i * group : i * group + group, c * 64 : c * 64 + 64],
                 barrier=q_full[0],
+                leader_scope_threads=threads,
             )
     T.mbarrier_arrive(q_full[0])
 
