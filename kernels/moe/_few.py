@@ -34,9 +34,10 @@ from ._hopper import (
     GROUP,
     MANUAL,
     PRODUCER_REGISTERS,
+    Team,
     acquire,
     load,
-    turns,
+    skip,
 )
 
 
@@ -44,11 +45,12 @@ from ._hopper import (
 def gate_up(
     D: Dialect, *, d_hidden: int, d_expert: int, dtype: str, block_token: int, block_t: int,
     narrow: int, room: int, groups: int, stages: int, passes: int, burst: int = 0,
+    pair: bool = False,
 ):  # fmt: skip
     """hidden[r] = silu(x[r] @ gate[e].T) * (x[r] @ up[e].T); `groups` consumers of 64 columns."""
     rows, slots = T.dynamic("rows"), T.dynamic("slots")
     blocks, experts = T.dynamic("blocks"), T.dynamic("experts")
-    sms, block_n = D.target.sms, GROUP * groups
+    team, block_n = Team(D.target.sms, pair), GROUP * groups
     tiles_n, steps = ceildiv(d_expert, block_n), ceildiv(d_hidden, BLOCK_K)
     assert not narrow or narrow >= part_of(block_t, passes)
     inside = d_expert % block_n == 0
@@ -60,10 +62,11 @@ def gate_up(
         full, empty,
     ):  # fmt: skip
         count = T.alloc_var("int32", init=0)
-        for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
-            b = order[T.truncdiv(cta + turn * sms, tiles_n)]
-            col = T.truncmod(cta + turn * sms, tiles_n) * block_n
-            e = owner[b]
+        for turn in T.serial(team.turns(cta, found[0] * tiles_n)):
+            number = team.number(cta, turn)
+            head = order[T.truncdiv(number, tiles_n)]
+            e, b = owner[head], head + team.rank(cta)
+            col = T.truncmod(number, tiles_n) * block_n
             row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
             start = T.if_then_else(compact != 0, offsets[e], padded[e]) + row
             wide = width == block_t
@@ -78,12 +81,13 @@ def gate_up(
                             at = (k * len(near) + i) * BLOCK_K
                             load(
                                 weight[e, col + w0 : col + w1, at : at + BLOCK_K],
-                                w_tile[s, side + w0 : side + w1, :], full, s,
+                                w_tile[s, side + w0 : side + w1, :], full, s, team.mask,
                             )  # fmt: skip
                 for i in near:
                     s = T.truncmod(first + i, stages)
                     at = (k * len(near) + i) * BLOCK_K
-                    load_rows(x, start, wide, at, x_tile, s, full, narrow)
+                    if not pair or sizes[e] > row:
+                        load_rows(x, start, wide, at, x_tile, s, full, narrow)
                     T.mbarrier_arrive(full[s])
             count = count + steps
 
@@ -95,7 +99,7 @@ def gate_up(
         up_acc = T.alloc_fragment((GROUP, n), "float32")
         multiply(
             w_tile, x_tile, gate_acc, up_acc, full, empty, count, steps,
-            which * GROUP, block_n + which * GROUP, stages,
+            which * GROUP, block_n + which * GROUP, stages, pair,
         )  # fmt: skip
         for i, j in T.Parallel(GROUP, n):
             up_acc[i, j] *= gate_acc[i, j] / (1 + T.exp2(-LOG2E * gate_acc[i, j]))
@@ -107,13 +111,16 @@ def gate_up(
         full, empty,
     ):  # fmt: skip
         count = T.alloc_var("int32", init=0)
-        for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
-            b = order[T.truncdiv(cta + turn * sms, tiles_n)]
-            col = T.truncmod(cta + turn * sms, tiles_n) * block_n + which * GROUP
-            e = owner[b]
+        for turn in T.serial(team.turns(cta, found[0] * tiles_n)):
+            number = team.number(cta, turn)
+            head = order[T.truncdiv(number, tiles_n)]
+            e, b = owner[head], head + team.rank(cta)
+            col = T.truncmod(number, tiles_n) * block_n + which * GROUP
             row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
             valid = T.min(sizes[e] - row, width)
-            if not narrow or width == block_t:
+            if pair and valid <= 0:
+                skip(full, empty, count, steps, stages)
+            elif not narrow or width == block_t:
                 compute(
                     block_t, which, hidden, b * block_t, col, valid, count, x_tile, w_tile,
                     out_tile, full, empty,
@@ -137,20 +144,22 @@ def gate_up(
         hidden: T.Tensor((slots, d_expert), dtype),
         compact: T.int32,
     ):
-        with T.Kernel(sms, threads=128 + 128 * groups) as cta:
+        with T.Kernel(D.target.sms, threads=128 + 128 * groups, cluster_dims=team.size) as cta:
             x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, 2 * block_n, BLOCK_K), dtype)
             out_tile = staging(groups, part_of(block_t, passes), dtype)
             order = T.alloc_shared((room,), "int32", scope="shared")
             found = T.alloc_shared((1,), "int32", scope="shared")
             full = T.alloc_barrier([32] * stages)
-            empty = T.alloc_barrier([4 * groups] * stages)
+            empty = team.barrier([4 * groups * team.size] * stages)
             T.pdl_sync()
             T.pdl_trigger()
             list_blocks(
                 order, found, group_idx_for_bx, group_sizes, group_padded_offsets, blocks,
-                block_token, block_t, narrow, 128 + 128 * groups,
+                block_token, block_t, narrow, 128 + 128 * groups, pair,
             )  # fmt: skip
+            if pair:
+                T.cluster_sync()
             with T.ws(0):
                 T.dec_max_nreg(PRODUCER_REGISTERS)
                 if T.get_thread_binding() < 32:
@@ -171,6 +180,8 @@ def gate_up(
                         1, cta, group_sizes, group_padded_offsets, group_idx_for_bx, hidden, order,
                         found, x_tile, w_tile, out_tile, full, empty,
                     )  # fmt: skip
+            if pair:
+                T.cluster_sync()  # neither leaves while the other may still signal to it
 
     return moe_gate_up
 
@@ -179,11 +190,12 @@ def gate_up(
 def down(
     D: Dialect, *, d_hidden: int, d_expert: int, dtype: str, block_token: int, weighted: bool,
     block_t: int, narrow: int, room: int, groups: int, stages: int, passes: int, burst: int = 0,
+    pair: bool = False,
 ):  # fmt: skip
     """out[r] = hidden[r] @ down[e].T; `groups` consumers of 128 columns; see `_grouped.down`."""
     rows, slots, pairs = T.dynamic("rows"), T.dynamic("slots"), T.dynamic("pairs")
     blocks, experts = T.dynamic("blocks"), T.dynamic("experts")
-    sms, block_n = D.target.sms, 2 * GROUP * groups
+    team, block_n = Team(D.target.sms, pair), 2 * GROUP * groups
     tiles_n, steps = ceildiv(d_hidden, block_n), ceildiv(d_expert, BLOCK_K)
     assert not narrow or narrow >= part_of(block_t, passes)
     near, pieces = bursts(burst, block_n, steps)
@@ -197,35 +209,40 @@ def down(
             for i in near:
                 s, at = T.truncmod(first + i, stages), (k + i) * BLOCK_K
                 load(
-                    weight[e, col + w0 : col + w1, at : at + BLOCK_K], w_tile[s, w0:w1, :], full, s
-                )
+                    weight[e, col + w0 : col + w1, at : at + BLOCK_K], w_tile[s, w0:w1, :], full,
+                    s, team.mask,
+                )  # fmt: skip
 
     @T.macro
     def produce(
         cta, hidden, weight, sizes, padded, owner, order, found, x_tile, w_tile, full, empty
     ):
         # Weights do not depend on `gate_up`, so the first ones are loaded while it still runs.
-        if cta < found[0] * tiles_n:
+        own = team.number(cta, 0)
+        if own < found[0] * tiles_n:
             for k in T.serial(ahead // len(near)):
                 n = k * len(near)
                 load_weights(
-                    weight, owner[order[T.truncdiv(cta, tiles_n)]], cta, n, n, w_tile, full
+                    weight, owner[order[T.truncdiv(own, tiles_n)]], own, n, n, w_tile, full
                 )
         T.pdl_sync()
         count = T.alloc_var("int32", init=0)
-        for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
-            b = order[T.truncdiv(cta + turn * sms, tiles_n)]
-            e = owner[b]
-            wide = tile_of(b, e, sizes, padded, block_token, block_t, narrow)[1] == block_t
+        for turn in T.serial(team.turns(cta, found[0] * tiles_n)):
+            number = team.number(cta, turn)
+            head = order[T.truncdiv(number, tiles_n)]
+            e, b = owner[head], head + team.rank(cta)
+            row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
+            wide = width == block_t
             for k in T.serial(steps // len(near)):
                 n = k * len(near)
                 for i in near:
                     acquire(empty, count + n + i, stages)
                 if count + n >= ahead:
-                    load_weights(weight, e, cta + turn * sms, n, count + n, w_tile, full)
+                    load_weights(weight, e, number, n, count + n, w_tile, full)
                 for i in near:
                     s, at = T.truncmod(count + n + i, stages), (n + i) * BLOCK_K
-                    load_rows(hidden, b * block_t, wide, at, x_tile, s, full, narrow)
+                    if not pair or sizes[e] > row:
+                        load_rows(hidden, b * block_t, wide, at, x_tile, s, full, narrow)
                     T.mbarrier_arrive(full[s])
             count = count + steps
 
@@ -238,7 +255,7 @@ def down(
         high_acc = T.alloc_fragment((GROUP, n), "float32")
         multiply(
             w_tile, x_tile, low_acc, high_acc, full, empty, count, steps,
-            which * 2 * GROUP, which * 2 * GROUP + GROUP, stages,
+            which * 2 * GROUP, which * 2 * GROUP + GROUP, stages, pair,
         )  # fmt: skip
         if weighted:
             T.sync_threads(1 + which, 128)  # `scale` is written; `store` waits after reading it
@@ -251,22 +268,25 @@ def down(
         scale, x_tile, w_tile, out_tile, full, empty,
     ):  # fmt: skip
         count = T.alloc_var("int32", init=0)
-        for turn in T.serial(turns(cta, sms, found[0] * tiles_n)):
-            b = order[T.truncdiv(cta + turn * sms, tiles_n)]
-            col = T.truncmod(cta + turn * sms, tiles_n) * block_n + which * 2 * GROUP
-            e = owner[b]
+        for turn in T.serial(team.turns(cta, found[0] * tiles_n)):
+            number = team.number(cta, turn)
+            head = order[T.truncdiv(number, tiles_n)]
+            e, b = owner[head], head + team.rank(cta)
+            col = T.truncmod(number, tiles_n) * block_n + which * 2 * GROUP
             row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
             valid = T.min(sizes[e] - row, width)
-            pair = offsets[e] + row
-            start = T.if_then_else(compact != 0, pair, padded[e] + row)
+            first = offsets[e] + row
+            start = T.if_then_else(compact != 0, first, padded[e] + row)
             if weighted:
                 for piece in T.serial(ceildiv(block_t, 128)):
                     j = piece * 128 + T.get_thread_binding() - 128 - which * 128
                     if j < block_t:
                         scale[which, j] = T.if_then_else(
-                            j < valid, T.cast(route_w[pair + j], "float32"), 0
+                            j < valid, T.cast(route_w[first + j], "float32"), 0
                         )
-            if not narrow or width == block_t:
+            if pair and valid <= 0:
+                skip(full, empty, count, steps, stages)
+            elif not narrow or width == block_t:
                 compute(
                     block_t, which, out, start, col, valid, scale, count, x_tile, w_tile,
                     out_tile, full, empty,
@@ -290,7 +310,7 @@ def down(
         out: T.Tensor((rows, d_hidden), dtype),
         compact: T.int32,
     ):
-        with T.Kernel(sms, threads=128 + 128 * groups) as cta:
+        with T.Kernel(D.target.sms, threads=128 + 128 * groups, cluster_dims=team.size) as cta:
             x_tile = T.alloc_shared((stages, block_t, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, block_n, BLOCK_K), dtype)
             out_tile = staging(groups, part_of(block_t, passes), dtype)
@@ -300,12 +320,14 @@ def down(
             if weighted:
                 scale = T.alloc_shared((groups, block_t), "float32", scope="shared")
             full = T.alloc_barrier([32] * stages)
-            empty = T.alloc_barrier([4 * groups] * stages)
+            empty = team.barrier([4 * groups * team.size] * stages)
             T.pdl_trigger()
             list_blocks(
                 order, found, group_idx_for_bx, group_sizes, group_padded_offsets, blocks,
-                block_token, block_t, narrow, 128 + 128 * groups,
+                block_token, block_t, narrow, 128 + 128 * groups, pair,
             )  # fmt: skip
+            if pair:
+                T.cluster_sync()
             with T.ws(0):
                 T.dec_max_nreg(PRODUCER_REGISTERS)
                 if T.get_thread_binding() < 32:
@@ -315,8 +337,8 @@ def down(
                     )  # fmt: skip
                 elif weighted and compact == 0:
                     clear_padding(
-                        cta, sms, group_sizes, group_padded_offsets, group_idx_for_bx, blocks,
-                        rows, out, block_token,
+                        cta, D.target.sms, group_sizes, group_padded_offsets, group_idx_for_bx,
+                        blocks, rows, out, block_token,
                     )  # fmt: skip
             with T.ws(1):
                 T.inc_max_nreg(CONSUMER_REGISTERS)
@@ -333,5 +355,7 @@ def down(
                         group_idx_for_bx, compact, out, order, found, scale, x_tile, w_tile,
                         out_tile, full, empty,
                     )  # fmt: skip
+            if pair:
+                T.cluster_sync()  # neither leaves while the other may still signal to it
 
     return moe_down

@@ -4,7 +4,7 @@ import tilelang.language as T
 from tilelang.layout import Fragment, make_swizzled_layout
 
 from ._grouped import ceildiv
-from ._hopper import BLOCK_K, GROUP, await_full, load, release, turns
+from ._hopper import BLOCK_K, GROUP, await_full, load, release, release_pair, turns
 
 CHUNK = 16  # blocks that one thread counts
 
@@ -12,7 +12,7 @@ CHUNK = 16  # blocks that one thread counts
 @T.macro
 def multiply(
     w, x, first_acc, second_acc, full, empty, count, steps: int, row: int, second: int,
-    stages: int,
+    stages: int, pair: bool,
 ):  # fmt: skip
     """w[:, row:row+64] @ x.T and w[:, second:second+64] @ x.T over `steps` stages.
 
@@ -29,7 +29,10 @@ def multiply(
             w[s, second : second + GROUP, :], x[s, 0:width, :], second_acc, transpose_B=True
         )
         T.wait_wgmma(0)
-        release(empty, count + k, stages)
+        if pair:
+            release_pair(empty, count + k, stages)
+        else:
+            release(empty, count + k, stages)
 
 
 @T.macro
@@ -163,9 +166,12 @@ def tile_of(b, e, sizes, padded, block_token: int, block_t: int, narrow: int):
 @T.macro
 def list_blocks(
     order, found, owner, sizes, padded, blocks, block_token: int, block_t: int, narrow: int,
-    threads: int,
+    threads: int, pair: bool,
 ):  # fmt: skip
-    """order = the blocks whose tiles have rows, in order; found[0] = how many there are."""
+    """order = the blocks whose tiles have rows, in order; found[0] = how many there are.
+
+    For pairs, only the first, third, ... of an expert: the next one is the other CTA's.
+    """
     (room,) = order.shape
     sums = T.alloc_shared((room // CHUNK,), "int32", scope="shared")
     place = T.alloc_local((ceildiv(room, threads),), "int32")
@@ -177,6 +183,8 @@ def list_blocks(
                 e = owner[b]
                 row, _ = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
                 order[b] = T.if_then_else(sizes[e] > row, 1, 0)
+                if pair and T.truncmod(T.truncdiv(b * block_token - padded[e], block_token), 2) > 0:
+                    order[b] = 0
     T.sync_threads()
     if T.get_thread_binding() < room // CHUNK:
         sums[T.get_thread_binding()] = 0

@@ -7,6 +7,8 @@ done with it). Steps are numbered across tiles, so the producer runs ahead into 
 All waiting is written out, so TileLang must neither split warps nor add barriers of its own.
 """
 
+from typing import Any, NamedTuple
+
 import tilelang.language as T
 
 from ..common.dialect import BY_ROLE
@@ -67,6 +69,14 @@ def release(empty, number, stages: int):
 
 
 @T.macro
+def skip(full, empty, count, steps: int, stages: int):
+    """Give every stage back to both CTAs unread: this one's part of the pair's tiles has no row."""
+    for k in T.serial(steps):
+        await_full(full, count + k, stages)
+        release_pair(empty, count + k, stages)
+
+
+@T.macro
 def release_pair(empty, number, stages: int):
     """The same towards both CTAs of a cluster, since one of them loads weights for both."""
     lane = T.get_thread_binding() % 32
@@ -77,3 +87,35 @@ def release_pair(empty, number, stages: int):
 def turns(cta, sms: int, items):
     """How many of `items` pieces of work fall to CTA `cta`: cta, cta + sms, ..."""
     return T.truncdiv(items - cta + sms - 1, sms)
+
+
+class Team(NamedTuple):
+    """Who works on one piece of work: a CTA, or a cluster of two that shares its weights."""
+
+    sms: int
+    pair: bool
+
+    @property
+    def size(self) -> int:
+        return 2 if self.pair else 1
+
+    @property
+    def mask(self) -> int | None:
+        """Of `load`, for what all of the team read."""
+        return BOTH if self.pair else None
+
+    def rank(self, cta: Any) -> Any:
+        """Which of the team `cta` is."""
+        return T.truncmod(cta, 2) if self.pair else 0
+
+    def number(self, cta: Any, turn: Any) -> Any:
+        """The team's piece of work in its `turn`."""
+        return T.truncdiv(cta, self.size) + turn * (self.sms // self.size)
+
+    def turns(self, cta: Any, items: Any) -> Any:
+        """How many of `items` pieces of work fall to the team."""
+        return turns(T.truncdiv(cta, self.size), self.sms // self.size, items)
+
+    def barrier(self, arrivals: list[int]) -> Any:
+        """Barriers that all of the team arrive at."""
+        return T.alloc_cluster_barrier(arrivals) if self.pair else T.alloc_barrier(arrivals)

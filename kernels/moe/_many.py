@@ -23,9 +23,10 @@ from ._hopper import (
     MANUAL,
     PRODUCER_REGISTERS,
     load,
+    skip,
     turns,
 )
-from ._many_parts import ROWS, THREADS, list_units, multiply, produce, skip, tile_of
+from ._many_parts import ROWS, THREADS, list_units, multiply, produce, tile_of
 
 WIDE = 256  # columns of an accumulator
 PIECE = 64  # columns stored at once

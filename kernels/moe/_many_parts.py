@@ -86,11 +86,3 @@ def multiply(x, w, acc, full, empty, count, steps: int, row: int, stages: int):
         T.wgmma_gemm(x[s, row : row + GROUP, :], w[s, :, :], acc, transpose_B=True)
         T.wait_wgmma(0)
         release_pair(empty, count + k, stages)
-
-
-@T.macro
-def skip(full, empty, count, steps: int, stages: int):
-    """Give every stage back unread: this warpgroup's half of the tile holds no row."""
-    for k in T.serial(steps):
-        await_full(full, count + k, stages)
-        release_pair(empty, count + k, stages)

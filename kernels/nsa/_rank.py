@@ -6,11 +6,13 @@ from ..common.dialect import program
 from ._dense import seen
 from ._walk import MANUAL
 from ._walk_ring import release
-from ._walk_rows import BOTH, FULL, TURN
+from ._walk_rows import TURN
 from ._walk_steps import KEYS
 
 ROWS = 128  # queries of a tile
 HALF = ROWS // 2  # of a consumer warpgroup
+OWN = TURN + 2  # OWN + i: barrier of warpgroup i alone
+PITCH = KEYS + 4  # of a row of sums: whole 16 bytes, and rows of a warp in different banks
 
 
 @program(writes=("Importance",), pass_configs=MANUAL)
@@ -26,6 +28,8 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages, splits):
     # Windows that reach into a tile's first block belong to the tile as well, so tiles overlap and
     # share nothing.
     tile_blocks = (KEYS - halo) // ratio
+    # Heads in bunches of as many as there are stages, so that the stage of each is a constant.
+    bunch = stages if group % stages == 0 else 1
     B, N, H, HQ, W, C, blocks = (
         T.dynamic(name)
         for name in ("batch", "seqlen", "kv_heads", "q_heads", "windows", "chunk", "blocks")
@@ -34,14 +38,128 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages, splits):
     def first_window(n, split):
         return (n * splits + split) * tile_blocks * ratio - halo
 
-    def block_sum(window_sum, i, x0):
-        """Importance of the block whose first window, halo included, is column x0 of row i."""
+    def stage_of(n, g, i):
+        """Stage and parity of head g + i of tile n, g a whole number of bunches."""
+        number = n * group + g + i
+        return i if bunch > 1 else T.truncmod(number, stages), T.truncdiv(number, stages) & 1
+
+    def block_sum(windows):
+        """Importance of the block that these windows, halo included, meet."""
         total = 0.0
         for x in range(halo + ratio):
             start = (x - halo) * stride  # token of the block at which this window starts
             overlap = min(start + kernel, block) - max(start, 0)
-            total += overlap / stride * window_sum[i, x0 + x]
+            total += overlap / stride * windows[x]
         return total
+
+    @T.macro
+    def produce(Q, MeanK, b, h, t0, split, steps, q_s, k_s, q_full, q_empty, k_full, k_empty):
+        for n in T.serial(steps):
+            T.mbarrier_wait_parity(k_empty[n & 1], ((n >> 1) & 1) ^ 1)
+            T.tma_copy(
+                MeanK[b, first_window(n, split) : first_window(n, split) + KEYS, h, :],
+                k_s[n & 1, :, :],
+                barrier=k_full[n & 1],
+            )
+            T.mbarrier_arrive(k_full[n & 1])
+            for bunches in T.serial(group // bunch):
+                for i in T.unroll(bunch):
+                    g = bunches * bunch + i
+                    s, parity = stage_of(n, bunches * bunch, i)
+                    for w in T.unroll(2):
+                        T.mbarrier_wait_parity(q_empty[2 * s + w], parity ^ 1)
+                        for c in T.unroll(dim // 64):
+                            T.tma_copy(
+                                Q[
+                                    b,
+                                    t0 + w * HALF : t0 + w * HALF + HALF,
+                                    h * group + g,
+                                    c * 64 : c * 64 + 64,
+                                ],
+                                q_s[s, w, :, c * 64 : c * 64 + 64],
+                                barrier=q_full[2 * s + w],
+                            )
+                        T.mbarrier_arrive(q_full[2 * s + w])
+
+    @T.macro
+    def add_up(which: int, weight, sums, Importance, b, h, c0, y0):
+        """Window by window to block by block, from block y0 on; a warp has 16 rows to itself.
+
+        All rows are read before any is written, so that one wait serves all.
+        """
+        lane = T.get_thread_binding() % 32
+        row = which * HALF + T.get_thread_binding() // 32 % 4 * 16
+        passes = -(-tile_blocks // 32)
+        windows = T.alloc_local((halo + ratio,), "float32")
+        total = T.alloc_local((16 * passes,), "float32")
+        for j, x in T.Parallel(HALF, KEYS):
+            sums[which * HALF + j, x] = weight[j, x]
+        T.sync_threads(OWN + which, 128)
+        if (y0 == 0) & (lane < 16):
+            for x in T.unroll(halo):
+                sums[row + lane, x] = 0  # before the first window
+        T.sync_threads(OWN + which, 128)
+        for z in T.unroll(passes):
+            first = T.min(z * 32 + lane, tile_blocks - 1) * ratio
+            for j in T.unroll(16):
+                for x in T.vectorized(ratio):
+                    windows[x] = sums[row + j, first + x]
+                for x in T.unroll(ratio, ratio + halo):
+                    windows[x] = sums[row + j, first + x]
+                total[z * 16 + j] = block_sum(windows)
+        for z in T.unroll(passes):
+            y = z * 32 + lane
+            for j in T.unroll(16):
+                if (y < tile_blocks) & (y0 + y < blocks) & (c0 + row + j < C):
+                    Importance[b, c0 + row + j, h, y0 + y] = total[z * 16 + j]
+
+    @T.macro
+    def consume(
+        which: int, Lse, Importance, scale, b, h, t0, c0, split, steps, q_s, k_s, sums, lse_s,
+        q_full, q_empty, k_full, k_empty,
+    ):  # fmt: skip
+        scores = T.alloc_fragment((HALF, KEYS), "float32")
+        weight = T.alloc_fragment((HALF, KEYS), "float32")
+        lse = T.alloc_fragment((HALF,), "float32")
+        limit = T.alloc_fragment((HALF,), "int32")
+        row = which * HALF  # the warpgroup's first
+        for g, i in T.Parallel(group, HALF):
+            lse_s[g, row + i] = T.if_then_else(
+                t0 + row + i < N, Lse[b, h * group + g, t0 + row + i], 0
+            )
+        T.sync_threads(OWN + which, 128)
+        if which == 1:
+            T.named_barrier_arrive(TURN, 256)
+        for n in T.serial(steps):
+            T.mbarrier_wait_parity(k_full[n & 1], (n >> 1) & 1)
+            T.fill(weight, 0)
+            w0 = first_window(n, split)
+            for bunches in T.serial(group // bunch):
+                for i in T.unroll(bunch):
+                    s, parity = stage_of(n, bunches * bunch, i)
+                    for j in T.Parallel(HALF):
+                        lse[j] = lse_s[bunches * bunch + i, row + j]
+                    T.mbarrier_wait_parity(q_full[2 * s + which], parity)
+                    T.sync_threads(TURN + which, 256)
+                    T.wgmma_gemm(
+                        q_s[s, which, :, :], k_s[n & 1, :, :], scores, transpose_B=True,
+                        clear_accum=True,
+                    )  # fmt: skip
+                    T.named_barrier_arrive(TURN + 1 - which, 256)
+                    T.wait_wgmma(0)
+                    release(q_empty, 2 * s + which)
+                    if w0 + KEYS > seen(t0 + row, kernel, stride):
+                        for j in T.Parallel(HALF):
+                            limit[j] = seen(t0 + row + j, kernel, stride) - w0
+                        for j, x in T.Parallel(HALF, KEYS):
+                            weight[j, x] += T.if_then_else(
+                                x < limit[j], T.exp2(scores[j, x] * scale - lse[j]), 0
+                            )
+                    else:
+                        for j, x in T.Parallel(HALF, KEYS):
+                            weight[j, x] += T.exp2(scores[j, x] * scale - lse[j])
+            release(k_empty, n & 1)
+            add_up(which, weight, sums, Importance, b, h, c0, (n * splits + split) * tile_blocks)
 
     @T.prim_func
     def block_importances(
@@ -53,9 +171,9 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages, splits):
         first: T.int32,
     ):
         with T.Kernel(T.ceildiv(C, ROWS) * splits, H, B, threads=384) as (work, h, b):
-            q_s = T.alloc_shared((stages, ROWS, dim), half)
+            q_s = T.alloc_shared((stages, 2, HALF, dim), half)
             k_s = T.alloc_shared((2, KEYS, dim), half)
-            window_sum = T.alloc_shared((ROWS, KEYS + 1), "float32")
+            sums = T.alloc_shared((ROWS, PITCH), "float32")
             lse_s = T.alloc_shared((group, ROWS), "float32")
             q_full = T.alloc_barrier([128] * (2 * stages))  # one for each warpgroup's half
             q_empty = T.alloc_barrier([4] * (2 * stages))
@@ -69,84 +187,20 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages, splits):
             steps = T.truncdiv(T.ceildiv(last_block + 1, tile_blocks) - split + splits - 1, splits)
             with T.ws(0):
                 T.dec_max_nreg(40)
-                for n in T.serial(steps):
-                    T.mbarrier_wait_parity(k_empty[n & 1], ((n >> 1) & 1) ^ 1)
-                    T.tma_copy(
-                        MeanK[b, first_window(n, split) : first_window(n, split) + KEYS, h, :],
-                        k_s[n & 1, :, :],
-                        barrier=k_full[n & 1],
-                    )
-                    T.mbarrier_arrive(k_full[n & 1])
-                    for g in T.serial(group):
-                        s = T.truncmod(n * group + g, stages)
-                        parity = (T.truncdiv(n * group + g, stages) & 1) ^ 1
-                        for w in T.unroll(2):
-                            T.mbarrier_wait_parity(q_empty[2 * s + w], parity)
-                            for c in T.unroll(dim // 64):
-                                T.tma_copy(
-                                    Q[
-                                        b,
-                                        t0 + w * HALF : t0 + w * HALF + HALF,
-                                        h * group + g,
-                                        c * 64 : c * 64 + 64,
-                                    ],
-                                    q_s[s, w * HALF : w * HALF + HALF, c * 64 : c * 64 + 64],
-                                    barrier=q_full[2 * s + w],
-                                )
-                            T.mbarrier_arrive(q_full[2 * s + w])
-            with T.ws(1, 2):
+                produce(
+                    Q, MeanK, b, h, t0, split, steps, q_s, k_s, q_full, q_empty, k_full, k_empty
+                )
+            with T.ws(1):
                 T.inc_max_nreg(232)
-                scores = T.alloc_fragment((ROWS, KEYS), "float32")
-                weight = T.alloc_fragment((ROWS, KEYS), "float32")
-                lse = T.alloc_fragment((ROWS,), "float32")
-                limit = T.alloc_fragment((ROWS,), "int32")
-                which = T.get_thread_binding() // 128 - 1
-                for g, i in T.Parallel(group, ROWS):
-                    lse_s[g, i] = T.if_then_else(t0 + i < N, Lse[b, h * group + g, t0 + i], 0)
-                T.sync_threads(BOTH, 256)
-                if which == 1:
-                    T.named_barrier_arrive(TURN, 256)
-                for n in T.serial(steps):
-                    T.mbarrier_wait_parity(k_full[n & 1], (n >> 1) & 1)
-                    T.fill(weight, 0)
-                    w0 = first_window(n, split)
-                    for g in T.serial(group):
-                        s = T.truncmod(n * group + g, stages)
-                        for i in T.Parallel(ROWS):
-                            lse[i] = lse_s[g, i]
-                        T.mbarrier_wait_parity(
-                            q_full[2 * s + which], T.truncdiv(n * group + g, stages) & 1
-                        )
-                        T.sync_threads(TURN + which, 256)
-                        T.wgmma_gemm(
-                            q_s[s, :, :], k_s[n & 1, :, :], scores, transpose_B=True, policy=FULL,
-                            clear_accum=True,
-                        )  # fmt: skip
-                        T.named_barrier_arrive(TURN + 1 - which, 256)
-                        T.wait_wgmma(0)
-                        release(q_empty, 2 * s + which)
-                        if w0 + KEYS > seen(t0, kernel, stride):
-                            for i in T.Parallel(ROWS):
-                                limit[i] = seen(t0 + i, kernel, stride) - w0
-                            for i, j in T.Parallel(ROWS, KEYS):
-                                weight[i, j] += T.if_then_else(
-                                    j < limit[i], T.exp2(scores[i, j] * scale - lse[i]), 0
-                                )
-                        else:
-                            for i, j in T.Parallel(ROWS, KEYS):
-                                weight[i, j] += T.exp2(scores[i, j] * scale - lse[i])
-                    release(k_empty, n & 1)
-                    T.sync_threads(BOTH, 256)  # nobody reads the last tile's sums any longer
-                    for i, j in T.Parallel(ROWS, KEYS):
-                        window_sum[i, j] = weight[i, j]
-                    T.sync_threads(BOTH, 256)
-                    if (halo > 0) & (n == 0) & (split == 0):
-                        for i, x in T.Parallel(ROWS, max(halo, 1)):
-                            window_sum[i, x] = 0  # before the first window
-                        T.sync_threads(BOTH, 256)
-                    y0 = (n * splits + split) * tile_blocks
-                    for i, y in T.Parallel(ROWS, tile_blocks):
-                        if (c0 + i < C) & (y0 + y < blocks):
-                            Importance[b, c0 + i, h, y0 + y] = block_sum(window_sum, i, y * ratio)
+                consume(
+                    0, Lse, Importance, scale, b, h, t0, c0, split, steps, q_s, k_s, sums, lse_s,
+                    q_full, q_empty, k_full, k_empty,
+                )  # fmt: skip
+            with T.ws(2):
+                T.inc_max_nreg(232)
+                consume(
+                    1, Lse, Importance, scale, b, h, t0, c0, split, steps, q_s, k_s, sums, lse_s,
+                    q_full, q_empty, k_full, k_empty,
+                )  # fmt: skip
 
     return block_importances
