@@ -26,6 +26,7 @@ from ._few_parts import (
     staging,
     store,
     tile_of,
+    variable,
 )
 from ._grouped import LOG2E, ceildiv
 from ._hopper import (
@@ -117,7 +118,8 @@ def gate_up(
             e, b = owner[head], head + team.rank(cta)
             col = T.truncmod(number, tiles_n) * block_n + which * GROUP
             row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
-            valid = T.min(sizes[e] - row, width)
+            row = variable(row)
+            valid = variable(T.min(sizes[e] - row, width))
             if pair and valid <= 0:
                 skip(full, empty, count, steps, stages)
             elif not narrow or width == block_t:
@@ -274,7 +276,8 @@ def down(
             e, b = owner[head], head + team.rank(cta)
             col = T.truncmod(number, tiles_n) * block_n + which * 2 * GROUP
             row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
-            valid = T.min(sizes[e] - row, width)
+            row = variable(row)
+            valid = variable(T.min(sizes[e] - row, width))
             first = offsets[e] + row
             start = T.if_then_else(compact != 0, first, padded[e] + row)
             if weighted:

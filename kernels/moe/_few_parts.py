@@ -149,6 +149,15 @@ def has_room(block_t: int, n_blocks: int, weighted: bool) -> bool:
     return n_blocks <= (1024 if block_t <= 160 else 256 if weighted else 512)
 
 
+def variable(value):
+    """`value`, kept in a variable, which to TileLang's simplifier is a number like any other.
+
+    Else it puts what `value` is made of, loads and divisions, wherever it is used, and its prover
+    works on that time and again: a wide program took more than twice as long to lower.
+    """
+    return T.alloc_var("int32", init=value)
+
+
 def tile_of(b, e, sizes, padded, block_token: int, block_t: int, narrow: int):
     """(first row within expert e, rows) of the tile that its block b stands for.
 
@@ -180,7 +189,7 @@ def list_blocks(
         if b < room:
             order[b] = 0
             if b < blocks:
-                e = owner[b]
+                e = variable(owner[b])
                 row, _ = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
                 order[b] = T.if_then_else(sizes[e] > row, 1, 0)
                 if pair and T.truncmod(T.truncdiv(b * block_token - padded[e], block_token), 2) > 0:
