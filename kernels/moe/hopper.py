@@ -6,7 +6,7 @@ import torch
 
 from ..common import dialect
 from ..common.schedule import note
-from . import _dispatch, _few, _few_parts, _many, _rows, portable
+from . import _dispatch, _few_down, _few_gate_up, _few_parts, _many, _rows, portable
 
 MANY = {"tiles": "many", "block_t": _many.ROWS, "rows": "copy"}
 
@@ -172,18 +172,18 @@ def _plan_experts(
         "dtype": _dispatch.dtype_name(x),
     }
     if tiles == "few":
-        family = _few
+        programs = _few_gate_up.gate_up, _few_down.down
         # Room of the block table: powers of two, so that few sizes get compiled.
         room = max(128, 1 << (n_blocks - 1).bit_length())
         narrow = chosen.get("narrow", 0)
         static |= {"block_token": block_token, "block_t": block_t, "narrow": narrow, "room": room}
     else:
-        family = _many
+        programs = _many.gate_up, _many.down
         static["n_experts"] = shape["n_experts"]
     first = find(f"moe/hopper/{tiles}_gate_up", block_t=block_t, **shape)
     second = find(f"moe/hopper/{tiles}_down", block_t=block_t, **shape)
     return Experts(
         (n_blocks * max(block_t, block_token), shape["d_expert"]),
-        family.gate_up.get(**static, **first),
-        family.down.get(weighted=weighted, **static, **second),
+        programs[0].get(**static, **first),
+        programs[1].get(weighted=weighted, **static, **second),
     )

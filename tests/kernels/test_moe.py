@@ -217,7 +217,7 @@ def hopper_programs(d_hidden: int, d_expert: int) -> list[tuple]:
     weight = torch.empty(4, d_expert, d_hidden, dtype=torch.bfloat16, device="meta")
     experts = (weight, weight, weight.transpose(1, 2))
     with DIALECT.collect() as asked:
-        for n_tokens in (1, 20, 4000):
+        for n_tokens in (1, 20, 480, 4000):
             hidden = torch.empty(n_tokens, d_hidden, dtype=torch.bfloat16, device="meta")
             router_w = torch.empty(4, d_hidden, dtype=torch.bfloat16, device="meta")
             MODULES["hopper"].layer(hidden, router_w, *experts, hidden, top_k=2)
