@@ -27,11 +27,14 @@ def available() -> bool:
     return shutil.which("nvcc") is not None
 
 
-def compile_resources(source: str, arch: str, folder: Path) -> Resources:
-    """Compile CUDA source to a cubin for `arch` and read ptxas's report."""
+def compile_resources(sources: list[str], arch: str, folder: Path) -> list[Resources]:
+    """Compile CUDA sources for `arch` and read what ptxas reports of each.
+
+    They make one file: TileLang's headers take longer to read than most programs to compile.
+    """
     root = Path(tilelang.__file__).parent
     file = folder / "kernel.cu"
-    file.write_text(source)
+    file.write_text("\n".join(_with_own_names(text, i) for i, text in enumerate(sources)))
     command = [
         "nvcc",
         "-cubin",
@@ -47,8 +50,22 @@ def compile_resources(source: str, arch: str, folder: Path) -> Resources:
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    spilled = re.findall(r"(\d+) bytes spill (?:stores|loads)", done.stderr)
-    registers = re.findall(r"Used (\d+) registers", done.stderr)
-    assert spilled and registers, done.stderr[-3000:]
-    shared = [0, *map(int, re.findall(r"(\d+) bytes smem", done.stderr))]
+    kernels: dict[int, list[str]] = {}
+    for report in re.split("Compiling entry function ", done.stderr)[1:]:
+        kernels.setdefault(int(re.match(r"'\w+_of_(\d+)'", report)[1]), []).append(report)
+    return [_read("".join(kernels[i])) for i in range(len(sources))]
+
+
+def _with_own_names(source: str, number: int) -> str:
+    """The source with `_of_<number>` behind the names of its kernels."""
+    names = set(re.findall(r"__global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(", source))
+    return re.sub(rf"\b({'|'.join(names)})\b", rf"\1_of_{number}", source)
+
+
+def _read(report: str) -> Resources:
+    """Of ptxas's report of a program, which may have several kernels."""
+    spilled = re.findall(r"(\d+) bytes spill (?:stores|loads)", report)
+    registers = re.findall(r"Used (\d+) registers", report)
+    assert spilled and registers, report[-3000:]
+    shared = [0, *map(int, re.findall(r"(\d+) bytes smem", report))]
     return Resources(max(map(int, registers)), sum(map(int, spilled)), max(shared))

@@ -283,7 +283,7 @@ def test_hopper_s_programs_fit_the_chip_and_use_its_instructions(call, kind, tmp
     assert lowered.shared_bytes + 1024 <= SHARED_LIMIT["sm_90a"]
     assert "wgmma" in lowered.source and "tma_load" in lowered.source
     if nvcc.available():
-        made = nvcc.compile_resources(lowered.source, "sm_90a", tmp_path)
+        (made,) = nvcc.compile_resources([lowered.source], "sm_90a", tmp_path)
         assert made.spills == 0
         assert lowered.shared_bytes + made.shared <= SHARED_LIMIT["sm_90a"]
 

@@ -322,16 +322,14 @@ def test_hopper_programs_compile_without_spills_in_their_loops(dim, tmp_path):
         MODULES["hopper"].selected(
             q, k, k, chosen[..., :1], q, block_size=16, softmax_scale=0.1, causal=True
         )
-    for number, (program, static) in enumerate(asked):
-        lowered = program.lower(DIALECT.SM90, **static)
-        assert lowered.shared_bytes <= 227 << 10, program.name
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        resources = nvcc.compile_resources(lowered.source, "sm_90a", folder)
+    lowered = [program.lower(DIALECT.SM90, **static) for program, static in asked]
+    compiled = nvcc.compile_resources([made.source for made in lowered], "sm_90a", tmp_path)
+    for (program, _), made, resources in zip(asked, lowered, compiled, strict=True):
+        assert made.shared_bytes <= 227 << 10, program.name
         assert resources.spills <= AROUND_LOOPS, f"{program.name}: {resources}"
         # A warpgroup that asks for registers which the CTA was not launched with waits for ever.
-        held = resources.registers * threads_of(lowered.source)
-        assert registers_promised(lowered.source) <= held, f"{program.name}: {resources}"
+        held = resources.registers * threads_of(made.source)
+        assert registers_promised(made.source) <= held, f"{program.name}: {resources}"
 
 
 def test_a_remembered_call_gives_way_to_a_schedule_under_trial():
