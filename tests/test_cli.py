@@ -24,7 +24,10 @@ from . import sandbox
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sandbox.make(tmp_path_factory.mktemp("cli"))
+    folder = sandbox.make(tmp_path_factory.mktemp("cli"))
+    brisk = sandbox.KERNELS["slow"].replace("sleep(0.5)", "sleep(0.2)")
+    (folder / "kernels" / "mla" / "brisk.py").write_text(brisk)
+    return folder
 
 
 def journal(folder: Path) -> Path:
@@ -216,9 +219,9 @@ def test_a_terminal_gets_colours_and_no_color_takes_them_away(root: Path) -> Non
 # --- interruptions ------------------------------------------------------------------------------
 
 
-def start_slow(root: Path, out: str) -> subprocess.Popen[str]:
-    """A run of eight cases of half a second each, once its second record is on disk."""
-    options = ["--suite", "many", "--kernel", "slow", "--out", out]
+def start_brisk(root: Path, out: str) -> subprocess.Popen[str]:
+    """A run of eight cases of some half a second each, once its second record is on disk."""
+    options = ["--suite", "many", "--kernel", "brisk", "--out", out]
     process = sandbox.start(root, "check", "mla", *options)
     deadline = time.monotonic() + 120
     path = journal(root / out)
@@ -255,14 +258,14 @@ def gone(group: int) -> bool:
 def test_a_run_killed_with_sigkill_continues_where_it_was_and_leaves_no_process(
     root: Path,
 ) -> None:
-    process = start_slow(root, "killed")
+    process = start_brisk(root, "killed")
     process.kill()
     process.communicate()
     assert gone(process.pid)
     before, _ = read_journal(journal(root / "killed"))
     with journal(root / "killed").open("ab") as file:
         file.write(b'{"schema": 1, "run": "torn')  # the worst moment of a kill
-    options = ["--suite", "many", "--kernel", "slow", "--out", "killed"]
+    options = ["--suite", "many", "--kernel", "brisk", "--out", "killed"]
     done = sandbox.run(root, "check", "mla", *options)
     assert done.returncode == 0
     assert f"{len(before)} of 8 cases are done" in done.stderr
@@ -278,21 +281,21 @@ def test_a_run_killed_with_sigkill_continues_where_it_was_and_leaves_no_process(
 
 
 def test_ctrl_c_keeps_what_is_finished_and_a_changed_kernel_starts_anew(root: Path) -> None:
-    process = start_slow(root, "interrupted")
+    process = start_brisk(root, "interrupted")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to workers too
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert re.search(r"[2-7]/8 passed.* [1-6] not run", out), out
     assert "Traceback" not in err and "the same command continues" in err
     assert gone(process.pid)
-    slow = root / "kernels" / "mla" / "slow.py"
-    source = slow.read_text()
-    slow.write_text(source.replace("sleep(0.5)", "sleep(0)"))
+    brisk = root / "kernels" / "mla" / "brisk.py"
+    source = brisk.read_text()
+    brisk.write_text(source.replace("sleep(0.2)", "sleep(0)"))
     try:
-        options = ["--suite", "many", "--kernel", "slow", "--out", "interrupted"]
+        options = ["--suite", "many", "--kernel", "brisk", "--out", "interrupted"]
         done = sandbox.run(root, "check", "mla", *options)
     finally:
-        slow.write_text(source)
+        brisk.write_text(source)
     assert "are done" not in done.stderr and "8/8 passed" in done.stdout
 
 

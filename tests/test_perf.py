@@ -38,12 +38,16 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
     out.zero_()
 """
 
+BRISK = sandbox.KERNELS["slow"].replace("time.sleep(0.5)", "time.sleep(0.05)")
+"""Right after a while, in calls of which a command makes some seventeen a case."""
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = sandbox.make(tmp_path_factory.mktemp("perf"))
     shutil.copytree(sandbox.REPOSITORY / "cases" / "rules", folder / "cases" / "rules")
     (folder / "kernels" / "mla" / "hasty.py").write_text(HASTY)
+    (folder / "kernels" / "mla" / "brisk.py").write_text(BRISK)
     (folder / "kernels" / "mla" / "wrong.py").write_text(WRONG)
     (folder / "kernels" / "mla" / "paged_only.py").write_text(PAGED_ONLY)
     quick = {**rule(folder), "name": "quick", "counts": {"default": {"warmup": 1, "repeat": 4}}}
@@ -78,11 +82,11 @@ def test_a_cpu_timing_says_what_it_is(root: Path) -> None:
 
 
 def test_the_mean_is_that_of_the_samples_and_inside_its_interval(root: Path) -> None:
-    document = json.loads(perf(root, "slow", "sampled", "--json").stdout)
+    document = json.loads(perf(root, "brisk", "sampled", "--json").stdout)
     timing = document["records"][0]["timing"]
     assert timing["mean"] == pytest.approx(sum(timing["samples"]) / 4, rel=1e-4)
     assert timing["ci95"][0] <= timing["mean"] <= timing["ci95"][1]
-    assert timing["min"] >= 500, "the kernel sleeps for half a second"
+    assert timing["min"] >= 50, "the kernel sleeps as many milliseconds"
 
 
 def test_a_wrong_kernel_is_not_timed(root: Path) -> None:
@@ -102,12 +106,12 @@ def test_a_kernel_that_only_works_when_it_is_judged_is_not_believed(root: Path) 
 
 
 def test_a_baseline_gives_speed_ups_and_their_geometric_mean(root: Path) -> None:
-    done = perf(root, "good", "both", "--baseline", "slow")
+    done = perf(root, "good", "both", "--baseline", "brisk")
     assert done.returncode == 0, done.stderr
-    assert "speed-up over slow: " in done.stdout and "geometric mean of 1" in done.stdout
+    assert "speed-up over brisk: " in done.stdout and "geometric mean of 1" in done.stdout
     records, _ = read_journal(root / "both" / "journal.jsonl")
     means = {r.kernel: r.timing.mean for r in records if r.timing}
-    assert f"{means['slow'] / means['good']:.2f}x" in done.stdout
+    assert f"{means['brisk'] / means['good']:.2f}x" in done.stdout
 
 
 def test_a_budget_stops_the_repeats_and_says_how_many_were_done(root: Path) -> None:
@@ -126,7 +130,7 @@ def test_what_a_cpu_has_no_time_for_is_skipped_with_the_reason(root: Path) -> No
 
 
 def test_ctrl_c_keeps_the_timings_and_the_same_command_goes_on(root: Path) -> None:
-    options = ["--suite", "many", "--kernel", "slow", "--rule", "quick", "--out", "stopped"]
+    options = ["--suite", "many", "--kernel", "brisk", "--rule", "quick", "--out", "stopped"]
     process = sandbox.start(root, "perf", "mla", *options)
     file = root / "stopped" / "journal.jsonl"
     deadline = time.monotonic() + 120
