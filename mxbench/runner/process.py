@@ -23,15 +23,7 @@ StartMethod = Literal["forkserver", "spawn"]
 # Environment variable that chooses how workers start, should the choice made here be wrong.
 START_METHOD = "MXBENCH_START_METHOD"
 
-# Imported once, by the fork server; every worker then starts in milliseconds.
-PRELOAD = [
-    "torch",
-    "tilelang",
-    "tilelang.language",
-    "mxbench.runner.worker",
-    "mxbench.runner.judging",
-    "mxbench.runner.ahead",
-]
+PRELOAD = ["mxbench.runner.preload"]
 _STARTING = threading.Lock()  # one at a time: this process's output goes to the log meanwhile
 LOG_TAIL = 16384  # bytes of a log that are looked at
 WORKER_ENVIRONMENT = {
