@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+from collections.abc import Iterator
 from html import escape
 from importlib import resources as files
 from pathlib import Path
@@ -13,6 +16,7 @@ from . import figures, html_text
 from .html_text import Body
 from .texts import Texts
 
+EPOCH = "SOURCE_DATE_EPOCH"
 DEEPEST = 4
 """Level of headings in the contents, as far as they stay short."""
 MOST_CONTENTS = 48
@@ -60,8 +64,21 @@ def write(page: Path, out: Path, t: Texts, running: str) -> None:
     Raises:
         OSError: `out` cannot be written.
     """
-    made = document(page, t, running).write_pdf(pdf_identifier=b"mxbench")
+    with _without_time():
+        made = document(page, t, running).write_pdf(pdf_identifier=b"mxbench")
     out.write_bytes(made)
+
+
+@contextlib.contextmanager
+def _without_time() -> Iterator[None]:
+    """Where HarfBuzz cannot subset fonts, fontTools does, and stamps them with the time of day."""
+    before = os.environ.get(EPOCH)
+    os.environ[EPOCH] = before or "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[EPOCH]
 
 
 def document(page: Path, t: Texts, running: str) -> Any:
