@@ -7,3 +7,8 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items):
+    """Compiling tests first: they take longest, and at the end the other workers would wait."""
+    items.sort(key=lambda item: "kernels" not in item.path.parts)
