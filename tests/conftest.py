@@ -12,3 +12,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 def pytest_collection_modifyitems(items):
     """Compiling tests first: they take longest, and at the end the other workers would wait."""
     items.sort(key=lambda item: "kernels" not in item.path.parts)
+
+
+def pytest_xdist_auto_num_workers():
+    """One more than there are cores: many tests wait for processes of their own."""
+    return (os.cpu_count() or 1) + 1

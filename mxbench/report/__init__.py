@@ -80,7 +80,7 @@ def write(
             written to. Exit code 3; what PDF, slides or the compiler's figures need is missing.
     """
     t = Texts(_language(language))
-    _require(options, t)
+    _require(options, t, notify)
     catalog = Catalog(workspace, rules.load(workspace, rule))
     sources = journals.read(paths)
     for source in sources:
@@ -109,12 +109,12 @@ def _language(name: str) -> Language:
     raise MxbenchError(f"unknown language {name!r}", nearest(name, LANGUAGES))
 
 
-def _require(options: Options, t: Texts) -> None:
+def _require(options: Options, t: Texts, notify: Callable[[str], None]) -> None:
     """Fail before any work where a document's library or font is missing."""
     if options.pdf:
         from . import pdf
 
-        pdf.require(t)
+        pdf.require(t, notify)
     if options.slides:
         from . import slides
 

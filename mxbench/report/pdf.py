@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes.util
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 from importlib import resources as files
 from pathlib import Path
@@ -17,6 +18,10 @@ from .html_text import Body
 from .texts import Texts
 
 EPOCH = "SOURCE_DATE_EPOCH"
+SLOW = (
+    "PDFs take a minute longer: a Chinese font is large, and HarfBuzz's library that picks the "
+    "characters used is missing (apt install libharfbuzz-subset0)"
+)
 DEEPEST = 4
 """Level of headings in the contents, as far as they stay short."""
 MOST_CONTENTS = 48
@@ -26,15 +31,19 @@ WIDE = 14
 turning pages for each such table leaves half of the others empty."""
 
 
-def require(t: Texts) -> None:
+def require(t: Texts, notify: Callable[[str], None]) -> None:
     """MxbenchError, exit code 3, unless PDFs can be made in the language."""
     _weasyprint()
-    if t.language == "zh" and figures.chinese_font() is None:
+    if t.language != "zh":
+        return
+    if figures.chinese_font() is None:
         raise MxbenchError(
             "--pdf: no font with Chinese characters is installed; the text would be empty boxes",
-            "apt install fonts-noto-cjk, or --lang en",
+            "apt install fonts-noto-cjk libharfbuzz-subset0, or --lang en",
             EXIT_ENVIRONMENT,
         )
+    if ctypes.util.find_library("harfbuzz-subset") is None:
+        notify(SLOW)
 
 
 def _weasyprint() -> Any:

@@ -149,6 +149,16 @@ def test_a_missing_font_is_an_error_that_names_the_package(tmp_path, monkeypatch
     assert not (tmp_path / "out").exists()
 
 
+@needs_weasyprint
+@needs_cjk
+@pytest.mark.parametrize("found", ["libharfbuzz-subset.so.0", None])
+def test_it_is_said_what_makes_pdfs_slow(monkeypatch, found):
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: found)
+    notes: list[str] = []
+    pdf.require(Texts("zh"), notes.append)
+    assert notes == ([] if found else [pdf.SLOW])
+
+
 @pytest.mark.parametrize(
     ("module", "option", "package"),
     [("weasyprint", "--pdf", "mxbench[pdf]"), ("pptx", "--slides", "mxbench[slides]")],
