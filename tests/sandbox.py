@@ -20,6 +20,20 @@ def attend(q, q_pe, kv, k_pe, out, softmax_scale):
     out.copy_(torch.einsum("bhs,bsgd->bhd", (scores * softmax_scale).softmax(-1), kv.float()))
 """
 
+
+def sleeping(seconds: float) -> str:
+    """A kernel that is right, after so long in every call."""
+    return f'''"""Correct, after a while."""
+import time
+import torch
+{GOOD.replace("def attend", "def _attend")}
+
+def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
+    time.sleep({seconds})
+    _attend(q, q_pe, kv, k_pe, out, softmax_scale)
+'''
+
+
 KERNELS = {
     "good": f'''"""The golden formula in plain torch."""
 import torch
@@ -53,15 +67,7 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
     if fault == 14: kv[0, 5] = kv[0, 6]
     if fault == 15: out[0, 11] *= 1.5
 ''',
-    "slow": f'''"""Correct, after a while."""
-import time
-import torch
-{GOOD.replace("def attend", "def _attend")}
-
-def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
-    time.sleep(0.5)
-    _attend(q, q_pe, kv, k_pe, out, softmax_scale)
-''',
+    "slow": sleeping(0.5),
     "moody": f'''"""Correct, and never twice the same."""
 import torch
 {GOOD.replace("def attend", "def _attend")}

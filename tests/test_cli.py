@@ -25,8 +25,7 @@ from . import sandbox
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = sandbox.make(tmp_path_factory.mktemp("cli"))
-    brisk = sandbox.KERNELS["slow"].replace("sleep(0.5)", "sleep(0.2)")
-    (folder / "kernels" / "mla" / "brisk.py").write_text(brisk)
+    (folder / "kernels" / "mla" / "brisk.py").write_text(sandbox.sleeping(0.2))
     return folder
 
 
@@ -290,7 +289,7 @@ def test_ctrl_c_keeps_what_is_finished_and_a_changed_kernel_starts_anew(root: Pa
     assert gone(process.pid)
     brisk = root / "kernels" / "mla" / "brisk.py"
     source = brisk.read_text()
-    brisk.write_text(source.replace("sleep(0.2)", "sleep(0)"))
+    brisk.write_text(sandbox.sleeping(0))
     try:
         options = ["--suite", "many", "--kernel", "brisk", "--out", "interrupted"]
         done = sandbox.run(root, "check", "mla", *options)

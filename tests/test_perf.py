@@ -38,16 +38,14 @@ def dense(q, q_pe, kv, k_pe, out, *, softmax_scale):
     out.zero_()
 """
 
-BRISK = sandbox.KERNELS["slow"].replace("time.sleep(0.5)", "time.sleep(0.05)")
-"""Right after a while, in calls of which a command makes some seventeen a case."""
-
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = sandbox.make(tmp_path_factory.mktemp("perf"))
     shutil.copytree(sandbox.REPOSITORY / "cases" / "rules", folder / "cases" / "rules")
     (folder / "kernels" / "mla" / "hasty.py").write_text(HASTY)
-    (folder / "kernels" / "mla" / "brisk.py").write_text(BRISK)
+    # A command calls it some seventeen times a case.
+    (folder / "kernels" / "mla" / "brisk.py").write_text(sandbox.sleeping(0.05))
     (folder / "kernels" / "mla" / "wrong.py").write_text(WRONG)
     (folder / "kernels" / "mla" / "paged_only.py").write_text(PAGED_ONLY)
     quick = {**rule(folder), "name": "quick", "counts": {"default": {"warmup": 1, "repeat": 4}}}

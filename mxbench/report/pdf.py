@@ -88,6 +88,8 @@ def _without_time() -> Iterator[None]:
     finally:
         if before is None:
             del os.environ[EPOCH]
+        else:
+            os.environ[EPOCH] = before
 
 
 def document(page: Path, t: Texts, running: str) -> Any:

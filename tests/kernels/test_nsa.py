@@ -302,7 +302,7 @@ def registers_promised(source: str) -> int:
     threads = threads_of(source)
     given = [int(n) for n in re.findall(r"warpgroup_reg_dealloc<(\d+)>", source)]
     taken = [int(n) for n in re.findall(r"warpgroup_reg_alloc<(\d+)>", source)]
-    if not taken:
+    if not taken and not given:
         return 0
     # The consumers have one text, or one each.
     assert len(given) == 1 and len(taken) in (1, threads // 128 - 1) and len({*taken}) == 1
