@@ -7,6 +7,7 @@ import tilelang.language as T
 
 from ..common.dialect import Dialect, program
 from ._few_parts import (
+    Walk,
     bursts,
     clear_padding,
     list_blocks,
@@ -15,7 +16,7 @@ from ._few_parts import (
     part_of,
     staging,
     store,
-    tile_of,
+    tile_of_turn,
     variable,
 )
 from ._grouped import ceildiv
@@ -46,11 +47,12 @@ def down(
     assert not narrow or narrow >= part_of(block_t, passes)
     near, pieces = bursts(burst, block_n, steps)
     inside = d_hidden % block_n == 0
+    consumers = tuple(range(groups))  # a range itself would become a loop of the program
     ahead = min(stages, steps) // len(near) * len(near)
 
     @T.macro
-    def load_weights(weight, e, number, k, first, w_tile, full):
-        col = T.truncmod(number, tiles_n) * block_n
+    def load_weights(weight, e, tile_n, k, first, w_tile, full):
+        col = tile_n * block_n
         for w0, w1 in pieces:
             for i in near:
                 s, at = T.truncmod(first + i, stages), (k + i) * BLOCK_K
@@ -60,34 +62,27 @@ def down(
                 )  # fmt: skip
 
     @T.macro
-    def produce(
-        cta, hidden, weight, sizes, padded, owner, order, found, x_tile, w_tile, full, empty
-    ):
+    def produce(walk, cta, hidden, weight, x_tile, w_tile, full, empty):
         # Weights do not depend on `gate_up`, so the first ones are loaded while it still runs.
         own = team.number(cta, 0)
-        if own < found[0] * tiles_n:
+        if own < walk.items:
             for k in T.serial(ahead // len(near)):
-                n = k * len(near)
-                load_weights(
-                    weight, owner[order[T.truncdiv(own, tiles_n)]], own, n, n, w_tile, full
-                )
+                e, n = walk.owner[walk.head(own)], k * len(near)
+                load_weights(weight, e, walk.tile_n(own), n, n, w_tile, full)
         T.pdl_sync()
         count = T.alloc_var("int32", init=0)
-        for turn in T.serial(team.turns(cta, found[0] * tiles_n)):
-            number = team.number(cta, turn)
-            head = order[T.truncdiv(number, tiles_n)]
-            e, b = owner[head], head + team.rank(cta)
-            row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
+        for turn in T.serial(walk.turns(cta)):
+            e, b, row, width, tile_n = tile_of_turn(walk, cta, turn)
             wide = width == block_t
             for k in T.serial(steps // len(near)):
                 n = k * len(near)
                 for i in near:
                     acquire(empty, count + n + i, stages)
                 if count + n >= ahead:
-                    load_weights(weight, e, number, n, count + n, w_tile, full)
+                    load_weights(weight, e, tile_n, n, count + n, w_tile, full)
                 for i in near:
                     s, at = T.truncmod(count + n + i, stages), (n + i) * BLOCK_K
-                    if not pair or sizes[e] > row:
+                    if not pair or walk.sizes[e] > row:
                         load_rows(hidden, b * block_t, wide, at, x_tile, s, full, narrow)
                     T.mbarrier_arrive(full[s])
             count = count + steps
@@ -110,20 +105,17 @@ def down(
 
     @T.macro
     def consume(
-        which: int, cta, route_w, sizes, offsets, padded, owner, compact, out, order, found,
-        scale, x_tile, w_tile, out_tile, full, empty,
+        which: int, walk, cta, route_w, offsets, compact, out, scale, x_tile, w_tile, out_tile,
+        full, empty,
     ):  # fmt: skip
         count = T.alloc_var("int32", init=0)
-        for turn in T.serial(team.turns(cta, found[0] * tiles_n)):
-            number = team.number(cta, turn)
-            head = order[T.truncdiv(number, tiles_n)]
-            e, b = owner[head], head + team.rank(cta)
-            col = T.truncmod(number, tiles_n) * block_n + which * 2 * GROUP
-            row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
+        for turn in T.serial(walk.turns(cta)):
+            e, _, row, width, tile_n = tile_of_turn(walk, cta, turn)
+            col = tile_n * block_n + which * 2 * GROUP
             row = variable(row)
-            valid = variable(T.min(sizes[e] - row, width))
+            valid = variable(T.min(walk.sizes[e] - row, width))
             first = offsets[e] + row
-            start = T.if_then_else(compact != 0, first, padded[e] + row)
+            start = T.if_then_else(compact != 0, first, walk.padded[e] + row)
             if weighted:
                 for piece in T.serial(ceildiv(block_t, 128)):
                     j = piece * 128 + T.get_thread_binding() - 128 - which * 128
@@ -169,38 +161,25 @@ def down(
             full = T.alloc_barrier([32] * stages)
             empty = team.barrier([4 * groups * team.size] * stages)
             T.pdl_trigger()
-            list_blocks(
-                order, found, group_idx_for_bx, group_sizes, group_padded_offsets, blocks,
-                block_token, block_t, narrow, 128 + 128 * groups, pair,
+            walk = Walk(
+                team, tiles_n, block_token, block_t, narrow, group_sizes, group_padded_offsets,
+                group_idx_for_bx, order, found,
             )  # fmt: skip
+            list_blocks(walk, blocks, 128 + 128 * groups)
             if pair:
                 T.cluster_sync()
             with T.ws(0):
                 T.dec_max_nreg(PRODUCER_REGISTERS)
                 if T.get_thread_binding() < 32:
-                    produce(
-                        cta, hidden, weight, group_sizes, group_padded_offsets, group_idx_for_bx,
-                        order, found, x_tile, w_tile, full, empty,
-                    )  # fmt: skip
+                    produce(walk, cta, hidden, weight, x_tile, w_tile, full, empty)
                 elif weighted and compact == 0:
-                    clear_padding(
-                        cta, D.target.sms, group_sizes, group_padded_offsets, group_idx_for_bx,
-                        blocks, rows, out, block_token,
-                    )  # fmt: skip
-            with T.ws(1):
-                T.inc_max_nreg(CONSUMER_REGISTERS)
-                consume(
-                    0, cta, route_w, group_sizes, group_offsets, group_padded_offsets,
-                    group_idx_for_bx, compact, out, order, found, scale, x_tile, w_tile,
-                    out_tile, full, empty,
-                )  # fmt: skip
-            if groups > 1:
-                with T.ws(2):
+                    clear_padding(walk, cta, blocks, rows, out)
+            for which in consumers:
+                with T.ws(1 + which):
                     T.inc_max_nreg(CONSUMER_REGISTERS)
                     consume(
-                        1, cta, route_w, group_sizes, group_offsets, group_padded_offsets,
-                        group_idx_for_bx, compact, out, order, found, scale, x_tile, w_tile,
-                        out_tile, full, empty,
+                        which, walk, cta, route_w, group_offsets, compact, out, scale, x_tile,
+                        w_tile, out_tile, full, empty,
                     )  # fmt: skip
             if pair:
                 T.cluster_sync()  # neither leaves while the other may still signal to it

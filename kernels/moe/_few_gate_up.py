@@ -7,8 +7,8 @@ what the tile holds. `_hopper` explains the pipeline. Stages are given back at o
 here are bytes under way, not wgmma. With a `burst`, two stages are filled in turn, so many rows of
 weights at a time: 256 bytes of each row are then asked for at nearly the same time.
 
-Where experts have rows for two tiles, two CTAs of a cluster are a `pair`: they take the two tiles of
-one expert, and each weight tile is loaded once, into both by multicast. A CTA whose tile has no
+Where experts have rows for two tiles, two CTAs of a cluster are a `pair`: they take the two tiles
+of one expert, and each weight tile is loaded once, into both by multicast. A CTA whose tile has no
 rows lets the weights pass by.
 
 The intermediate has a tile space of its own, `block_t` rows a block: block b of
@@ -21,6 +21,7 @@ import tilelang.language as T
 
 from ..common.dialect import Dialect, program
 from ._few_parts import (
+    Walk,
     bursts,
     list_blocks,
     load_rows,
@@ -28,7 +29,7 @@ from ._few_parts import (
     part_of,
     staging,
     store,
-    tile_of,
+    tile_of_turn,
     variable,
 )
 from ._grouped import LOG2E, ceildiv
@@ -58,21 +59,16 @@ def gate_up(
     tiles_n, steps = ceildiv(d_expert, block_n), ceildiv(d_hidden, BLOCK_K)
     assert not narrow or narrow >= part_of(block_t, passes)
     inside = d_expert % block_n == 0
+    consumers = tuple(range(groups))  # a range itself would become a loop of the program
     near, pieces = bursts(burst, block_n, steps)
 
     @T.macro
-    def produce(
-        cta, x, gate, up, sizes, offsets, padded, owner, compact, order, found, x_tile, w_tile,
-        full, empty,
-    ):  # fmt: skip
+    def produce(walk, cta, x, gate, up, offsets, compact, x_tile, w_tile, full, empty):
         count = T.alloc_var("int32", init=0)
-        for turn in T.serial(team.turns(cta, found[0] * tiles_n)):
-            number = team.number(cta, turn)
-            head = order[T.truncdiv(number, tiles_n)]
-            e, b = owner[head], head + team.rank(cta)
-            col = T.truncmod(number, tiles_n) * block_n
-            row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
-            start = T.if_then_else(compact != 0, offsets[e], padded[e]) + row
+        for turn in T.serial(walk.turns(cta)):
+            e, _, row, width, tile_n = tile_of_turn(walk, cta, turn)
+            col = tile_n * block_n
+            start = T.if_then_else(compact != 0, offsets[e], walk.padded[e]) + row
             wide = width == block_t
             for k in T.serial(steps // len(near)):
                 first = count + k * len(near)
@@ -90,7 +86,7 @@ def gate_up(
                 for i in near:
                     s = T.truncmod(first + i, stages)
                     at = (k * len(near) + i) * BLOCK_K
-                    if not pair or sizes[e] > row:
+                    if not pair or walk.sizes[e] > row:
                         load_rows(x, start, wide, at, x_tile, s, full, narrow)
                     T.mbarrier_arrive(full[s])
             count = count + steps
@@ -110,19 +106,13 @@ def gate_up(
         store(up_acc, None, out_tile[which], hidden, which, row, col, valid, inside)
 
     @T.macro
-    def consume(
-        which: int, cta, sizes, padded, owner, hidden, order, found, x_tile, w_tile, out_tile,
-        full, empty,
-    ):  # fmt: skip
+    def consume(which: int, walk, cta, hidden, x_tile, w_tile, out_tile, full, empty):
         count = T.alloc_var("int32", init=0)
-        for turn in T.serial(team.turns(cta, found[0] * tiles_n)):
-            number = team.number(cta, turn)
-            head = order[T.truncdiv(number, tiles_n)]
-            e, b = owner[head], head + team.rank(cta)
-            col = T.truncmod(number, tiles_n) * block_n + which * GROUP
-            row, width = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
+        for turn in T.serial(walk.turns(cta)):
+            e, b, row, width, tile_n = tile_of_turn(walk, cta, turn)
+            col = tile_n * block_n + which * GROUP
             row = variable(row)
-            valid = variable(T.min(sizes[e] - row, width))
+            valid = variable(T.min(walk.sizes[e] - row, width))
             if pair and valid <= 0:
                 skip(full, empty, count, steps, stages)
             elif not narrow or width == block_t:
@@ -159,32 +149,23 @@ def gate_up(
             empty = team.barrier([4 * groups * team.size] * stages)
             T.pdl_sync()
             T.pdl_trigger()
-            list_blocks(
-                order, found, group_idx_for_bx, group_sizes, group_padded_offsets, blocks,
-                block_token, block_t, narrow, 128 + 128 * groups, pair,
+            walk = Walk(
+                team, tiles_n, block_token, block_t, narrow, group_sizes, group_padded_offsets,
+                group_idx_for_bx, order, found,
             )  # fmt: skip
+            list_blocks(walk, blocks, 128 + 128 * groups)
             if pair:
                 T.cluster_sync()
             with T.ws(0):
                 T.dec_max_nreg(PRODUCER_REGISTERS)
                 if T.get_thread_binding() < 32:
                     produce(
-                        cta, x, gate, up, group_sizes, group_offsets, group_padded_offsets,
-                        group_idx_for_bx, compact, order, found, x_tile, w_tile, full, empty,
-                    )  # fmt: skip
-            with T.ws(1):
-                T.inc_max_nreg(CONSUMER_REGISTERS)
-                consume(
-                    0, cta, group_sizes, group_padded_offsets, group_idx_for_bx, hidden, order,
-                    found, x_tile, w_tile, out_tile, full, empty,
-                )  # fmt: skip
-            if groups > 1:
-                with T.ws(2):
+                        walk, cta, x, gate, up, group_offsets, compact, x_tile, w_tile, full, empty
+                    )
+            for which in consumers:
+                with T.ws(1 + which):
                     T.inc_max_nreg(CONSUMER_REGISTERS)
-                    consume(
-                        1, cta, group_sizes, group_padded_offsets, group_idx_for_bx, hidden, order,
-                        found, x_tile, w_tile, out_tile, full, empty,
-                    )  # fmt: skip
+                    consume(which, walk, cta, hidden, x_tile, w_tile, out_tile, full, empty)
             if pair:
                 T.cluster_sync()  # neither leaves while the other may still signal to it
 

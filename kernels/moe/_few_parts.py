@@ -1,12 +1,63 @@
 """The parts of `_few`'s two programs: which tiles there are, and what happens to one."""
 
+from typing import Any, NamedTuple
+
 import tilelang.language as T
 from tilelang.layout import Fragment, make_swizzled_layout
 
 from ._grouped import ceildiv
-from ._hopper import BLOCK_K, GROUP, await_full, load, release, release_pair, turns
+from ._hopper import BLOCK_K, GROUP, Team, await_full, load, release, release_pair, turns
 
 CHUNK = 16  # blocks that one thread counts
+
+
+class Walk(NamedTuple):
+    """Pieces of work and who takes which: a block's tile of tokens, or two, by a tile of weights.
+
+    Block by block, all tiles of weights of one before the next.
+    """
+
+    team: Team
+    tiles_n: int  # tiles of weights
+    block_token: int
+    block_t: int
+    narrow: int
+    sizes: Any  # [experts], group_sizes
+    padded: Any  # [experts], group_padded_offsets
+    owner: Any  # [blocks], group_idx_for_bx
+    order: Any  # [room]; `list_blocks` fills it
+    found: Any  # [1], likewise
+
+    @property
+    def items(self) -> Any:
+        """How many pieces there are."""
+        return self.found[0] * self.tiles_n
+
+    def head(self, number: Any) -> Any:
+        """The block of a piece; a pair's first."""
+        return self.order[T.truncdiv(number, self.tiles_n)]
+
+    def tile_n(self, number: Any) -> Any:
+        """The tile of weights of a piece."""
+        return T.truncmod(number, self.tiles_n)
+
+    def place(self, b: Any, e: Any) -> Any:
+        """Which of the blocks of its expert e block b is."""
+        return T.truncdiv(b * self.block_token - self.padded[e], self.block_token)
+
+    def turns(self, cta: Any) -> Any:
+        """How many pieces fall to the team of `cta`."""
+        return self.team.turns(cta, self.items)
+
+
+@T.macro
+def tile_of_turn(walk, cta, turn):
+    """(expert, block, first row within the expert, rows, tile of weights) that `cta` works on."""
+    number = walk.team.number(cta, turn)
+    head = walk.head(number)
+    e, b = walk.owner[head], head + walk.team.rank(cta)
+    row, width = tile_of(walk, b, e)
+    return e, b, row, width, walk.tile_n(number)
 
 
 @T.macro
@@ -127,15 +178,15 @@ def _turned_layout(part: int):
 
 
 @T.macro
-def clear_padding(cta, sms: int, sizes, padded, owner, blocks, rows, out, block_token: int):
+def clear_padding(walk, cta, blocks, rows, out):
     """Rows of the padded layout that belong to no expert become 0, by the idle warps."""
-    d_hidden = out.shape[1]
+    sms, block_token, d_hidden = walk.team.sms, walk.block_token, out.shape[1]
     lane = T.get_thread_binding() - 32
     for turn in T.serial(turns(cta, sms, blocks * 4)):
         slot = T.truncdiv(cta + turn * sms, 4) * block_token
-        e = owner[T.truncdiv(slot, block_token)]
+        e = walk.owner[T.truncdiv(slot, block_token)]
         first = slot + T.truncmod(cta + turn * sms, 4) * (block_token // 4)
-        used = T.max(padded[e] + sizes[e], first)
+        used = T.max(walk.padded[e] + walk.sizes[e], first)
         last = T.min(first + block_token // 4, rows)
         for n in T.serial(T.max(last - used, 0)):
             for c in T.serial(ceildiv(d_hidden // 8, 96)):
@@ -158,29 +209,27 @@ def variable(value):
     return T.alloc_var("int32", init=value)
 
 
-def tile_of(b, e, sizes, padded, block_token: int, block_t: int, narrow: int):
+def tile_of(walk: Walk, b, e):
     """(first row within expert e, rows) of the tile that its block b stands for.
 
     An expert's rows are dealt out evenly to as few tiles as can hold them, so the `narrow` ones
     may do.
     """
-    width = block_t
-    if narrow:
-        tiles = T.max(T.truncdiv(sizes[e] + block_t - 1, block_t), 1)
-        even = T.truncdiv(sizes[e] + tiles - 1, tiles)
-        width = T.if_then_else(even <= narrow, narrow, block_t)
-    return T.truncdiv(b * block_token - padded[e], block_token) * width, width
+    width = walk.block_t
+    if walk.narrow:
+        tiles = T.max(T.truncdiv(walk.sizes[e] + walk.block_t - 1, walk.block_t), 1)
+        even = T.truncdiv(walk.sizes[e] + tiles - 1, tiles)
+        width = T.if_then_else(even <= walk.narrow, walk.narrow, walk.block_t)
+    return walk.place(b, e) * width, width
 
 
 @T.macro
-def list_blocks(
-    order, found, owner, sizes, padded, blocks, block_token: int, block_t: int, narrow: int,
-    threads: int, pair: bool,
-):  # fmt: skip
+def list_blocks(walk, blocks, threads: int):
     """order = the blocks whose tiles have rows, in order; found[0] = how many there are.
 
     For pairs, only the first, third, ... of an expert: the next one is the other CTA's.
     """
+    order, found = walk.order, walk.found
     (room,) = order.shape
     sums = T.alloc_shared((room // CHUNK,), "int32", scope="shared")
     place = T.alloc_local((ceildiv(room, threads),), "int32")
@@ -189,10 +238,10 @@ def list_blocks(
         if b < room:
             order[b] = 0
             if b < blocks:
-                e = variable(owner[b])
-                row, _ = tile_of(b, e, sizes, padded, block_token, block_t, narrow)
-                order[b] = T.if_then_else(sizes[e] > row, 1, 0)
-                if pair and T.truncmod(T.truncdiv(b * block_token - padded[e], block_token), 2) > 0:
+                e = variable(walk.owner[b])
+                row, _ = tile_of(walk, b, e)
+                order[b] = T.if_then_else(walk.sizes[e] > row, 1, 0)
+                if walk.team.pair and T.truncmod(walk.place(b, e), 2) > 0:
                     order[b] = 0
     T.sync_threads()
     if T.get_thread_binding() < room // CHUNK:

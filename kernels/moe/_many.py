@@ -22,11 +22,11 @@ from ._hopper import (
     GROUP,
     MANUAL,
     PRODUCER_REGISTERS,
+    Team,
     load,
     skip,
-    turns,
 )
-from ._many_parts import ROWS, THREADS, list_units, multiply, produce, tile_of
+from ._many_parts import ROWS, THREADS, list_units, multiply, produce, tile_of_turn
 
 WIDE = 256  # columns of an accumulator
 PIECE = 64  # columns stored at once
@@ -46,7 +46,7 @@ def gate_up(
     """hidden[r] = silu(x[r] @ gate[e].T) * (x[r] @ up[e].T) for the rows r of every expert e."""
     rows, slots = T.dynamic("rows"), T.dynamic("slots")
     blocks = T.dynamic("blocks")
-    clusters, block_n = D.target.sms // 2, WIDE // 2
+    team, block_n = Team(D.target.sms // 2 * 2, True), WIDE // 2
     tiles_n, steps = ceildiv(d_expert, block_n), ceildiv(d_hidden, BLOCK_K)
 
     @T.macro
@@ -67,11 +67,8 @@ def gate_up(
         acc = T.alloc_fragment((GROUP, WIDE), "float32")
         up_acc = T.alloc_fragment((GROUP, block_n), "float32")
         count = T.alloc_var("int32", init=0)
-        rank = T.truncmod(cta, 2)
-        for turn in T.serial(turns(T.truncdiv(cta, 2), clusters, starts[n_experts] * tiles_n)):
-            e, row, tile_n = tile_of(
-                T.truncdiv(cta, 2) + turn * clusters, rank, starts, tiles_n, panel
-            )
+        for turn in T.serial(team.turns(cta, starts[n_experts] * tiles_n)):
+            e, row, tile_n = tile_of_turn(team, cta, turn, starts, tiles_n, panel)
             valid = sizes[e] - row - which * GROUP
             if valid > 0:
                 multiply(x_tile, w_tile, acc, full, empty, count, steps, which * GROUP, stages)
@@ -90,7 +87,7 @@ def gate_up(
                     out_tile[which, :, :], hidden[first : first + GROUP, col : col + block_n]
                 )
                 count = count + steps
-            elif sizes[e] > row - rank * ROWS:
+            elif sizes[e] > row - team.rank(cta) * ROWS:
                 skip(full, empty, count, steps, stages)
                 count = count + steps
         T.tma_store_wait(0)
@@ -107,13 +104,13 @@ def gate_up(
         hidden: T.Tensor((slots, d_expert), dtype),
         compact: T.int32,
     ):
-        with T.Kernel(2 * clusters, threads=THREADS, cluster_dims=2) as cta:
+        with T.Kernel(team.sms, threads=THREADS, cluster_dims=team.size) as cta:
             x_tile = T.alloc_shared((stages, ROWS, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, WIDE, BLOCK_K), dtype)
             out_tile = T.alloc_shared((2, GROUP, block_n), dtype)
             starts = T.alloc_shared((n_experts + 1,), "int32", scope="shared")
             full = T.alloc_barrier([32] * stages)
-            empty = T.alloc_cluster_barrier([16] * stages)
+            empty = team.barrier([16] * stages)
             T.pdl_sync()
             T.pdl_trigger()
             list_units(starts, group_sizes, 0)
@@ -122,22 +119,17 @@ def gate_up(
                 T.dec_max_nreg(PRODUCER_REGISTERS)
                 if T.get_thread_binding() < 32:
                     produce(
-                        cta, x, group_offsets, group_padded_offsets, compact, group_sizes,
-                        (gate, up), load_weights, starts, x_tile, w_tile, full, empty, clusters,
-                        tiles_n, steps, stages, panel,
+                        team, cta, x, group_offsets, group_padded_offsets, compact, group_sizes,
+                        (gate, up), load_weights, starts, x_tile, w_tile, full, empty, tiles_n,
+                        steps, stages, panel,
                     )  # fmt: skip
-            with T.ws(1):
-                T.inc_max_nreg(CONSUMER_REGISTERS)
-                consume(
-                    0, cta, group_sizes, group_padded_offsets, hidden, starts, x_tile, w_tile,
-                    out_tile, full, empty,
-                )  # fmt: skip
-            with T.ws(2):
-                T.inc_max_nreg(CONSUMER_REGISTERS)
-                consume(
-                    1, cta, group_sizes, group_padded_offsets, hidden, starts, x_tile, w_tile,
-                    out_tile, full, empty,
-                )  # fmt: skip
+            for which in (0, 1):
+                with T.ws(1 + which):
+                    T.inc_max_nreg(CONSUMER_REGISTERS)
+                    consume(
+                        which, cta, group_sizes, group_padded_offsets, hidden, starts, x_tile,
+                        w_tile, out_tile, full, empty,
+                    )  # fmt: skip
             T.cluster_sync()  # neither leaves while the other may still signal to it
 
     return moe_gate_up
@@ -158,7 +150,7 @@ def down(
     """out[r] = hidden[r] @ down[e].T for the rows r of every expert e; see `_grouped.down`."""
     rows, slots, pairs = T.dynamic("rows"), T.dynamic("slots"), T.dynamic("pairs")
     blocks = T.dynamic("blocks")
-    clusters = D.target.sms // 2
+    team = Team(D.target.sms // 2 * 2, True)
     extra = 1 if weighted else 0  # padding follows every expert: a block of it if rows fill theirs
     tiles_n, steps = ceildiv(d_hidden, WIDE), ceildiv(d_expert, BLOCK_K)
 
@@ -175,11 +167,8 @@ def down(
         acc = T.alloc_fragment((GROUP, WIDE), "float32")
         scale = T.alloc_fragment((GROUP,), "float32")
         count = T.alloc_var("int32", init=0)
-        rank = T.truncmod(cta, 2)
-        for turn in T.serial(turns(T.truncdiv(cta, 2), clusters, starts[n_experts] * tiles_n)):
-            e, tile_row, tile_n = tile_of(
-                T.truncdiv(cta, 2) + turn * clusters, rank, starts, tiles_n, panel
-            )
+        for turn in T.serial(team.turns(cta, starts[n_experts] * tiles_n)):
+            e, tile_row, tile_n = tile_of_turn(team, cta, turn, starts, tiles_n, panel)
             row = tile_row + which * GROUP
             col = tile_n * WIDE
             valid = T.min(sizes[e] - row, GROUP)
@@ -200,7 +189,7 @@ def down(
                 count = count + steps
             else:
                 T.clear(acc)
-                if sizes[e] > tile_row - rank * ROWS:
+                if sizes[e] > tile_row - team.rank(cta) * ROWS:
                     skip(full, empty, count, steps, stages)
                     count = count + steps
             if owned > 0:
@@ -238,13 +227,13 @@ def down(
         out: T.Tensor((rows, d_hidden), dtype),
         compact: T.int32,
     ):
-        with T.Kernel(2 * clusters, threads=THREADS, cluster_dims=2) as cta:
+        with T.Kernel(team.sms, threads=THREADS, cluster_dims=team.size) as cta:
             x_tile = T.alloc_shared((stages, ROWS, BLOCK_K), dtype)
             w_tile = T.alloc_shared((stages, WIDE, BLOCK_K), dtype)
             out_tile = T.alloc_shared((2, 2, GROUP, PIECE), dtype)
             starts = T.alloc_shared((n_experts + 1,), "int32", scope="shared")
             full = T.alloc_barrier([32] * stages)
-            empty = T.alloc_cluster_barrier([16] * stages)
+            empty = team.barrier([16] * stages)
             T.pdl_sync()
             T.pdl_trigger()
             list_units(starts, group_sizes, extra)
@@ -253,22 +242,17 @@ def down(
                 T.dec_max_nreg(PRODUCER_REGISTERS)
                 if T.get_thread_binding() < 32:
                     produce(
-                        cta, hidden, group_offsets, group_padded_offsets, 0, group_sizes,
-                        (weight,), load_weights, starts, x_tile, w_tile, full, empty, clusters,
-                        tiles_n, steps, stages, panel,
+                        team, cta, hidden, group_offsets, group_padded_offsets, 0, group_sizes,
+                        (weight,), load_weights, starts, x_tile, w_tile, full, empty, tiles_n,
+                        steps, stages, panel,
                     )  # fmt: skip
-            with T.ws(1):
-                T.inc_max_nreg(CONSUMER_REGISTERS)
-                consume(
-                    0, cta, route_w, group_sizes, group_offsets, group_padded_offsets, compact,
-                    out, starts, x_tile, w_tile, out_tile, full, empty,
-                )  # fmt: skip
-            with T.ws(2):
-                T.inc_max_nreg(CONSUMER_REGISTERS)
-                consume(
-                    1, cta, route_w, group_sizes, group_offsets, group_padded_offsets, compact,
-                    out, starts, x_tile, w_tile, out_tile, full, empty,
-                )  # fmt: skip
+            for which in (0, 1):
+                with T.ws(1 + which):
+                    T.inc_max_nreg(CONSUMER_REGISTERS)
+                    consume(
+                        which, cta, route_w, group_sizes, group_offsets, group_padded_offsets,
+                        compact, out, starts, x_tile, w_tile, out_tile, full, empty,
+                    )  # fmt: skip
             T.cluster_sync()  # neither leaves while the other may still signal to it
 
     return moe_down

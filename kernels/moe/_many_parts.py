@@ -3,7 +3,7 @@
 import tilelang.language as T
 
 from ._grouped import ceildiv
-from ._hopper import BLOCK_K, GROUP, acquire, await_full, load, release_pair, turns
+from ._hopper import BLOCK_K, GROUP, acquire, await_full, load, release_pair
 
 ROWS = 2 * GROUP  # of a tile
 PAIR = 2 * ROWS  # of the two CTAs of a cluster
@@ -29,13 +29,14 @@ def list_units(starts, sizes, extra: int):
 
 
 @T.macro
-def tile_of(unit, rank, starts, tiles_n: int, panel: int):
-    """Expert, first row within it, and column of CTA `rank`'s tile of `unit`.
+def tile_of_turn(team, cta, turn, starts, tiles_n: int, panel: int):
+    """Expert, first row within it, and column of the tile that `cta` works on.
 
     Expert by expert, so that its weights come from memory once. Within an expert clusters run
     through `panel` row pairs before the next column, so that one wave's panels share rows in L2.
     """
     experts = starts.shape[0] - 1
+    unit = team.number(cta, turn)
     e = T.alloc_var("int32", init=0)
     e = 0
     for bit in T.unroll(experts.bit_length()):
@@ -46,25 +47,23 @@ def tile_of(unit, rank, starts, tiles_n: int, panel: int):
     past = T.truncdiv(own, panel * tiles_n) * panel
     within = T.truncmod(own, panel * tiles_n)
     width = T.max(T.min(starts[e + 1] - starts[e] - past, panel), 1)
-    row = (past + T.truncmod(within, width)) * PAIR + rank * ROWS
+    row = (past + T.truncmod(within, width)) * PAIR + team.rank(cta) * ROWS
     return e, row, T.truncdiv(within, width)
 
 
 @T.macro
 def produce(
-    cta, x, offsets, padded, compact, sizes, weights, load_weights, starts, x_tile, w_tile, full,
-    empty, clusters: int, tiles_n: int, steps: int, stages: int, panel: int,
+    team, cta, x, offsets, padded, compact, sizes, weights, load_weights, starts, x_tile,
+    w_tile, full, empty, tiles_n: int, steps: int, stages: int, panel: int,
 ):  # fmt: skip
     """Load the stages of all tiles of CTA `cta`, from `x` in compact order or in tile space."""
     count = T.alloc_var("int32", init=0)
     valid = T.alloc_var("int32", init=0)
-    rank = T.truncmod(cta, 2)
-    units = starts[starts.shape[0] - 1] * tiles_n
-    for turn in T.serial(turns(T.truncdiv(cta, 2), clusters, units)):
-        e, row, tile_n = tile_of(T.truncdiv(cta, 2) + turn * clusters, rank, starts, tiles_n, panel)
+    for turn in T.serial(team.turns(cta, starts[starts.shape[0] - 1] * tiles_n)):
+        e, row, tile_n = tile_of_turn(team, cta, turn, starts, tiles_n, panel)
         start = T.if_then_else(compact != 0, offsets[e], padded[e]) + row
         valid = sizes[e] - row
-        if valid + rank * ROWS > 0:
+        if valid + team.rank(cta) * ROWS > 0:
             for k in T.serial(steps):
                 s = T.truncmod(count + k, stages)
                 at = k * BLOCK_K
