@@ -50,6 +50,12 @@ def _cpu_reduce_sum(src, dst, clear):
             dst[i] += src[i, j]
 
 
+@T.macro
+def _follow():
+    T.pdl_sync()
+    T.pdl_trigger()
+
+
 class Dialect:
     """The words themselves. Use `T` for all others."""
 
@@ -89,6 +95,14 @@ class Dialect:
     def overlaps_launches(self) -> bool:
         """Whether a launch may be told to start before the previous one has ended."""
         return self.target.kind == "cuda" and self.target.arch.startswith("sm_90")
+
+    def follow(self) -> Any:
+        """Opens a program, before it reads anything that a launch may have written.
+
+        Where launches overlap, its blocks move in as multiprocessors fall free, wait here until the
+        previous launch has ended, and let the next one in.
+        """
+        return _follow() if self.overlaps_launches else None
 
     def gemm(
         self,

@@ -1,9 +1,12 @@
 """FlashMLA as a peer to compare with, if its package is installed.
 
 From https://github.com/deepseek-ai/FlashMLA. Only `paged`, for it takes no cache in two tensors,
-with pages of 64 keys. Planning (`get_mla_metadata`) is part of every call here, and so is copying
-its results, which are tensors of its own, to `out` and `lse`.
+with pages of 64 keys. Planning (`get_mla_metadata`; since late 2025 the first call that is given
+its result) is part of every call here, and so is copying its results, which are tensors of its own,
+to `out` and `lse`.
 """
+
+import math
 
 PAGE = 64
 
@@ -38,4 +41,5 @@ def paged(q, kv_cache, block_table, cache_seqlens, out, lse, *, softmax_scale, c
         softmax_scale=softmax_scale, causal=bool(causal),
     )  # fmt: skip
     out.copy_(result)
-    lse.copy_(result_lse)
+    # For a query that sees no key it says +inf.
+    lse.copy_(result_lse.masked_fill(result_lse == math.inf, -math.inf))

@@ -27,17 +27,6 @@ BOTH = 0b11  # the CTAs of a cluster, as a mask
 
 
 @T.macro
-def follow(D):
-    """Opens every program of `layer`: on Hopper a launch may start before the previous one ends.
-
-    Its blocks move in as multiprocessors fall free, and wait here until what they read is there.
-    """
-    if D.overlaps_launches:
-        T.pdl_sync()
-        T.pdl_trigger()
-
-
-@T.macro
 def load(source, tile, full, stage, mask=None):
     """The producer warp loads a tile of `stage`; `mask` names the CTAs of the cluster to get it."""
     T.tma_copy(

@@ -3,7 +3,6 @@
 import tilelang.language as T
 
 from ..common.dialect import Dialect, program
-from ._hopper import follow
 
 LOG2E = 1.4426950408889634
 
@@ -47,7 +46,7 @@ def router(
             weight_tile = D.alloc_shared((width, block_k), dtype)
             acc = D.alloc_fragment((block_m, width), "float32")
             first = tile * block_m
-            follow(D)
+            D.follow()
             T.clear(acc)
             for k in D.pipelined(steps, num_stages=stages):
                 at = (s * steps + k) * block_k

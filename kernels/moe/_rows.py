@@ -9,7 +9,6 @@ from typing import Any
 import tilelang.language as T
 
 from ..common.dialect import Dialect, program
-from ._hopper import follow
 
 VECTOR = 8  # elements of 16 bytes
 WARP = 32
@@ -42,7 +41,7 @@ def permute(
         with D.kernel(tokens * tiles, threads=threads) as block:
             piece = D.alloc_fragment((block_n,), dtype)
             t, tile = T.min(T.truncdiv(block, tiles), tokens - 1), T.truncmod(block, tiles)
-            follow(D)
+            D.follow()
             for j in D.parallel(block_n):
                 if tile * block_n + j < d_hidden:
                     piece[j] = hidden[t, tile * block_n + j]
@@ -58,7 +57,7 @@ def permute(
             token = T.alloc_shared((d_hidden,), dtype)
             full = T.alloc_barrier([1])
             k = T.get_thread_binding()
-            follow(D)
+            D.follow()
             if k == 0:
                 T.mbarrier_expect_tx(full[0], d_hidden * 2)
                 T.tma_load(
@@ -110,7 +109,7 @@ def combine(
         with D.kernel(tokens * tiles, threads=threads) as block:
             acc = D.alloc_fragment((block_n,), "float32")
             t, tile = T.min(T.truncdiv(block, tiles), tokens - 1), T.truncmod(block, tiles)
-            follow(D)
+            D.follow()
             T.clear(acc)
             for k in T.unroll(top_k):
                 row = pair_row[t, k]
@@ -131,7 +130,7 @@ def combine(
             weight = T.alloc_local((top_k,), "float32")
             t, tile = T.min(T.truncdiv(block, tiles), tokens - 1), T.truncmod(block, tiles)
             own = T.get_thread_binding()
-            follow(D)
+            D.follow()
             if own < top_k:
                 # Within bounds whatever the table says: a load left out would be awaited for ever.
                 row = T.max(0, T.min(pair_row[t, own], slots - 1))

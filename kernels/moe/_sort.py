@@ -9,7 +9,6 @@ value, so the host never waits and the whole may be captured in a CUDA graph.
 import tilelang.language as T
 
 from ..common.dialect import Dialect, program
-from ._hopper import follow
 from ._router import choose_experts, padded_experts
 
 BUNCH = 16  # experts
@@ -148,7 +147,7 @@ def select(
             offsets = D.alloc_shared((width,), "int32")
             padded = D.alloc_shared((width,), "int32")
 
-            follow(D)
+            D.follow()
             choose_experts(D, logits, chunk, probs, ids, best, taken, tokens, n_experts, top_k)
             _number(D, taken, parts)
             for j in D.parallel(width):
@@ -196,7 +195,7 @@ def choose(D: Dialect, *, n_experts: int, top_k: int, slices: int, block_t: int,
             best = D.alloc_shared((block_t, top_k), "float32")
             taken = D.alloc_shared((block_t, width), "int16")
 
-            follow(D)
+            D.follow()
             choose_experts(D, logits, chunk, probs, own, best, taken, tokens, n_experts, top_k)
             _number(D, taken, parts)
             for j in D.parallel(width):
@@ -278,7 +277,7 @@ def place(
             padded = D.alloc_shared((width,), "int32")
             pair_expert = D.alloc_fragment((block_t, top_k), "int32")
             pair_rank = D.alloc_fragment((block_t, top_k), "int32")
-            follow(D)
+            D.follow()
             for i, k in D.parallel(block_t, top_k):  # on their way while chunks are added up
                 pair_expert[i, k] = ids[T.min(chunk * block_t + i, tokens - 1), k]
                 pair_rank[i, k] = rank[T.min(chunk * block_t + i, tokens - 1), k]

@@ -51,6 +51,7 @@ def _build(
             used = T.alloc_var("int32")
 
             limit = t + 1 if causal else N  # keys below it are in sight
+            D.follow()
 
             if not one_tile:
                 # Tiles after the last block that names a visible key need no work.

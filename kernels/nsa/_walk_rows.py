@@ -56,10 +56,12 @@ def give_first_turn(w):
 @T.macro
 def hide(w, rows, j0: int, count):
     """Of a block's scores, from column j0 on, only the first `count` stay."""
-    if count < w.block:
+    # In a variable, as TileLang's prover works on what `count` is made of wherever it stands.
+    left = T.alloc_var("int32", init=count)
+    if left < w.block:
         for i, j in T.Parallel(w.height, w.block):
             rows.scores[i, j0 + j] = T.if_then_else(
-                j < count, rows.scores[i, j0 + j], -T.infinity("float32")
+                j < left, rows.scores[i, j0 + j], -T.infinity("float32")
             )
 
 

@@ -2,7 +2,12 @@
 
 `pip install flash-linear-attention`. Only `selected`, causal, with 16, 32, ... query heads a KV
 head, as fla's tiles demand. Its result is a tensor of its own: a call here also copies it to `out`.
+The first call of a head size tries a dozen schedules, which takes some seconds.
 """
+
+import math
+
+import torch
 
 
 def selected(q, k, v, block_indices, out, *, block_size, softmax_scale, causal):
@@ -25,7 +30,9 @@ def selected(q, k, v, block_indices, out, *, block_size, softmax_scale, causal):
     except ImportError as error:
         message = f"fla cannot be imported ({error}): pip install flash-linear-attention"
         raise RuntimeError(message) from error
-    result, _ = parallel_nsa_fwd(
+    result, lse = parallel_nsa_fwd(
         q, k, v, block_indices, block_indices.shape[-1], block_size, softmax_scale
     )
-    out.copy_(result)
+    # A token that selects nothing is 0 / 0 there.
+    nothing = (lse == -math.inf).unsqueeze(-1)
+    torch.where(nothing, result.new_zeros(()), result, out=out)

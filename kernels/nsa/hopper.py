@@ -40,13 +40,13 @@ def _selected_launch(q, k, blocks, block_size, causal):
 
 
 def _few_keys(q, k, count, block_size):
-    """Whether _short.py serves: reading q and writing out is most of the work."""
+    """Whether _short.py serves: all of a token's scores fit the registers of a warp."""
     return (
         current().arch.startswith("sm_90")
         and q.shape[2] == _short.HEADS * k.shape[2]
-        and q.shape[3] in (64, 128)
-        and count == 1
-        and block_size == 16
+        and q.shape[3] in (32, 64, 128)
+        and block_size % _short.STEP == 0
+        and count * block_size <= _short.MOST_KEYS
     )
 
 
