@@ -119,10 +119,10 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_d, threads, groups, unroll):
         scale: T.float32,
     ):
         with T.Kernel(blocks, splits, batch, threads=3 * GROUP) as (x, split, b):
-            t, halves = working_set(dim, pe_dim, dtype)
+            t, halves = working_set(dim, pe_dim, dtype, held=False)
             pairs = (share(T.ceildiv(keys, BLOCK_N), split, splits) + 1) // 2
             job = Work(
-                b, x, heads, heads, keys, 0, split, splits, pairs, scale * LOG2E, False, True
+                b, x, heads, heads, keys, 0, split, splits, pairs, scale * LOG2E, False, False
             )
             T.pdl_sync()
             T.pdl_trigger()
@@ -205,7 +205,7 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, block_d, threads, groups, unroll
             count = share(T.ceildiv(length, BLOCK_N), split, splits)
             pairs = (count + 1) // 2
             job = Work(
-                b, x, rows, heads, length, hidden, split, splits, pairs, scale * LOG2E, True, False
+                b, x, rows, heads, length, hidden, split, splits, pairs, scale * LOG2E, True, True
             )
             roles(
                 t, halves, job, lambda: load_paged(t, job, Q, Cache, BlockTable, page, count),

@@ -47,25 +47,22 @@ def weigh(t, s, w, job, pair):
     T.reduce_max(s.scores, s.top, dim=1, clear=False)
     for r, j in T.Parallel(BLOCK_H, BLOCK_N):
         s.scores[r, j] = T.exp2(s.scores[r, j] * job.scale2 - s.top[r] * job.scale2)
-    T.copy(s.scores, t.k_pe[w])
+    if job.held:
+        T.copy(s.scores, s.weights)
+    T.copy(s.weights if job.held else s.scores, t.k_pe[w])
     T.copy(s.top, t.row_top[w])
     T.fence_proxy_async()
-    T.sync_threads(OWN + w, GROUP)
+    if not job.held:
+        T.sync_threads(OWN + w, GROUP)
     T.named_barrier_arrive(WEIGHED + w, 2 * GROUP)
-    if job.ahead:
-        add_total(s, job.scale2)
-
-
-@T.macro
-def find_fade(s, scale2):
-    for r in T.Parallel(BLOCK_H):
-        s.fade[r] = T.exp2((s.before[r] - s.top[r]) * scale2)
+    add_total(s, job.scale2)
 
 
 @T.macro
 def add_total(s, scale2):
     T.reduce_sum(s.scores, s.tile_sum, dim=1)
-    find_fade(s, scale2)
+    for r in T.Parallel(BLOCK_H):
+        s.fade[r] = T.exp2((s.before[r] - s.top[r]) * scale2)
     for r in T.Parallel(BLOCK_H):
         s.total[r] = s.total[r] * s.fade[r] + s.tile_sum[r]
 
@@ -73,15 +70,9 @@ def add_total(s, scale2):
 @T.macro
 def add_own(t, s, w, job):
     """Add what the own tile weighs, and give its half back."""
-    if not job.ahead:
-        find_fade(s, job.scale2)
     for r, d in T.Parallel(BLOCK_H, t.half):
         s.acc[r, d] = s.acc[r, d] * s.fade[r]
-    T.wgmma_gemm(t.k_pe[w], t.kv[w][w], s.acc)
-    if not job.ahead:
-        T.reduce_sum(s.scores, s.tile_sum, dim=1)
-        for r in T.Parallel(BLOCK_H):
-            s.total[r] = s.total[r] * s.fade[r] + s.tile_sum[r]
+    T.wgmma_gemm(s.weights if job.held else t.k_pe[w], t.kv[w][w], s.acc)
     T.wait_wgmma(0)
     give_back(t, 2 * w + w)
 
@@ -140,23 +131,14 @@ def attend(t, s, w, job):
         for i in T.serial(job.pairs):
             T.barrier_wait(t.full[2], i & 1)
             start_scores(t, s, 1)
-            if job.ahead:
-                T.barrier_wait(t.full[3], i & 1)
-                finish_scores(t, s, 1)
+            T.barrier_wait(t.full[3], i & 1)
+            finish_scores(t, s, 1)
             take_other(t, s, 1, job.scale2)
             add_other(t, s, 1)
-            if job.ahead:
-                T.wait_wgmma(1)  # the scores; the product runs on under the softmax
-                weigh(t, s, 1, job, i)
-                T.wait_wgmma(0)
-                give_back(t, 1)
-            else:
-                T.wait_wgmma(0)
-                give_back(t, 1)
-                T.barrier_wait(t.full[3], i & 1)
-                finish_scores(t, s, 1)
-                T.wait_wgmma(0)
-                weigh(t, s, 1, job, i)
+            T.wait_wgmma(1)  # the scores; the product runs on under the softmax
+            weigh(t, s, 1, job, i)
+            T.wait_wgmma(0)
+            give_back(t, 1)
             add_own(t, s, 1, job)
     # The sum of weights is over both warpgroups' tiles.
     T.sync_threads(BOTH, 2 * GROUP)

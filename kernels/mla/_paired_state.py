@@ -35,6 +35,7 @@ class Sums:
     """The registers of one consumer warpgroup."""
 
     scores: Any  # [BLOCK_H, BLOCK_N]: raw scores, then weights
+    weights: Any  # the same, as they are multiplied; if `Work.held`
     acc: Any  # [BLOCK_H, half]
     tile_sum: Any  # [BLOCK_H], as all below
     total: Any
@@ -59,9 +60,9 @@ class Work:
     pairs: Any
     scale2: Any
     poisoned: bool  # whether bytes past `length` may be NaN
-    ahead: bool
-    """Whether warpgroup 1 multiplies the other's weights under its own softmax. It takes a register
-    more than `paged_parts` has."""
+    held: bool
+    """Whether a warpgroup multiplies its own weights from registers, the other's from shared memory
+    as ever. It reads less from there, and waits for no other warp (DESIGN.md says where not)."""
 
     def first_key(self, tile):
         """Of the split's tile number `tile`."""
@@ -69,7 +70,7 @@ class Work:
 
 
 @T.macro
-def working_set(dim, pe_dim, dtype):
+def working_set(dim, pe_dim, dtype, held=True):
     q_l = T.alloc_shared((BLOCK_H, dim // 2), dtype)
     q_r = T.alloc_shared((BLOCK_H, dim // 2), dtype)
     q_pe = T.alloc_shared((BLOCK_H, pe_dim), dtype)
@@ -88,12 +89,13 @@ def working_set(dim, pe_dim, dtype):
         dim // 2, pe_dim, (q_l, q_r), q_pe, ((kv0_l, kv0_r), (kv1_l, kv1_r)), (k_pe0, k_pe1),
         (row_top0, row_top1), queries, full, free,
     )  # fmt: skip
-    return t, (sums(dim // 2), sums(dim // 2))
+    return t, (sums(dim // 2, dtype, held), sums(dim // 2, dtype, held))
 
 
 @T.macro
-def sums(half):
+def sums(half, dtype, held):
     scores = T.alloc_fragment((BLOCK_H, BLOCK_N), "float32")
+    weights = T.alloc_fragment((BLOCK_H, BLOCK_N), dtype) if held else None
     acc = T.alloc_fragment((BLOCK_H, half), "float32")
     tile_sum = T.alloc_fragment((BLOCK_H,), "float32")
     total = T.alloc_fragment((BLOCK_H,), "float32")
@@ -101,4 +103,4 @@ def sums(half):
     before = T.alloc_fragment((BLOCK_H,), "float32")
     fade = T.alloc_fragment((BLOCK_H,), "float32")
     seen = T.alloc_fragment((BLOCK_H,), "int32")
-    return Sums(scores, acc, tile_sum, total, top, before, fade, seen)
+    return Sums(scores, weights, acc, tile_sum, total, top, before, fade, seen)

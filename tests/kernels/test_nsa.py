@@ -284,6 +284,9 @@ def test_hopper_walks_unions_only_where_they_repay_a_plan():
     assert ask_selected(8192, 1, 8, 64) == ["_selected.attend"]  # few rows a query
     assert ask_selected(8192, 1, 16, 16) == ["_selected.attend"]  # small blocks
     assert ask_selected(64, 2, 16, 16, selected=1) == ["_short.attend"]  # one of them
+    assert ask_selected(64, 2, 16, 16, selected=2) == ["_short.attend"]
+    assert ask_selected(64, 2, 16, 32, selected=1) == ["_short.attend"]
+    assert ask_selected(64, 2, 16, 64, selected=1) == ["_selected.attend"]  # more than two pieces
     assert ask_selected(64, 2, 8, 16, selected=1) == ["_selected.attend"]
     DIALECT.use(DIALECT.SM80)
     assert ask_selected(8192, 1, 16, 64) == ["_selected.attend"]
@@ -322,9 +325,10 @@ def test_hopper_programs_compile_without_spills_in_their_loops(dim, tmp_path):
         MODULES["hopper"].full(
             q, k, k, gate, gate, gate, q, chosen, **vars(sizes), softmax_scale=0.1
         )
-        MODULES["hopper"].selected(
-            q, k, k, chosen[..., :1], q, block_size=16, softmax_scale=0.1, causal=True
-        )
+        for block_size in (16, 32):
+            MODULES["hopper"].selected(
+                q, k, k, chosen[..., :1], q, block_size=block_size, softmax_scale=0.1, causal=True
+            )
     lowered = [program.lower(DIALECT.SM90, **static) for program, static in asked]
     compiled = nvcc.compile_resources([made.source for made in lowered], "sm_90a", tmp_path)
     for (program, _), made, resources in zip(asked, lowered, compiled, strict=True):
