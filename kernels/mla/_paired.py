@@ -92,7 +92,7 @@ def dense_whole(D, *, dim, pe_dim, dtype):
             sent0 = T.alloc_shared((BLOCK_H, dim // 2), dtype)
             sent1 = T.alloc_shared((BLOCK_H, dim // 2), dtype)
             pairs = T.ceildiv(keys, 2 * BLOCK_N)
-            job = Work(b, x, heads, heads, keys, 0, 0, 1, pairs, scale * LOG2E, False, True)
+            job = Work(b, x, heads, heads, keys, 0, 0, 1, pairs, scale * LOG2E, False)
             T.pdl_sync()
             roles(
                 t, halves, job, lambda: load_dense(t, job, Q, QPe, Kv, KPe),
@@ -119,11 +119,9 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_d, threads, groups, unroll):
         scale: T.float32,
     ):
         with T.Kernel(blocks, splits, batch, threads=3 * GROUP) as (x, split, b):
-            t, halves = working_set(dim, pe_dim, dtype, held=False)
+            t, halves = working_set(dim, pe_dim, dtype)
             pairs = (share(T.ceildiv(keys, BLOCK_N), split, splits) + 1) // 2
-            job = Work(
-                b, x, heads, heads, keys, 0, split, splits, pairs, scale * LOG2E, False, False
-            )
+            job = Work(b, x, heads, heads, keys, 0, split, splits, pairs, scale * LOG2E, False)
             T.pdl_sync()
             T.pdl_trigger()
             roles(
@@ -167,7 +165,7 @@ def paged_whole(D, *, dim, pe_dim, page, dtype):
             hidden = causal * (q_len - 1)
             count = T.ceildiv(length, BLOCK_N)
             pairs = (count + 1) // 2
-            job = Work(b, x, rows, heads, length, hidden, 0, 1, pairs, scale * LOG2E, True, True)
+            job = Work(b, x, rows, heads, length, hidden, 0, 1, pairs, scale * LOG2E, True)
             roles(
                 t, halves, job, lambda: load_paged(t, job, Q, Cache, BlockTable, page, count),
                 lambda s, w: finish(t, s, w, job, (sent0, sent1)[w], Out, Lse),
@@ -204,9 +202,7 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, block_d, threads, groups, unroll
             hidden = causal * (q_len - 1)
             count = share(T.ceildiv(length, BLOCK_N), split, splits)
             pairs = (count + 1) // 2
-            job = Work(
-                b, x, rows, heads, length, hidden, split, splits, pairs, scale * LOG2E, True, True
-            )
+            job = Work(b, x, rows, heads, length, hidden, split, splits, pairs, scale * LOG2E, True)
             roles(
                 t, halves, job, lambda: load_paged(t, job, Q, Cache, BlockTable, page, count),
                 lambda s, w: finish_part(t, s, w, job, Part),

@@ -6,7 +6,7 @@ Each makes the weights of one tile of a pair, and adds up its own columns of V f
 import tilelang.language as T
 
 from ._combine import LOWEST
-from ._paired_state import BLOCK_H, BLOCK_N, BOTH, GROUP, OWN, WEIGHED
+from ._paired_state import BLOCK_H, BLOCK_N, BOTH, GROUP, WEIGHED
 
 
 @T.macro
@@ -47,13 +47,10 @@ def weigh(t, s, w, job, pair):
     T.reduce_max(s.scores, s.top, dim=1, clear=False)
     for r, j in T.Parallel(BLOCK_H, BLOCK_N):
         s.scores[r, j] = T.exp2(s.scores[r, j] * job.scale2 - s.top[r] * job.scale2)
-    if job.held:
-        T.copy(s.scores, s.weights)
-    T.copy(s.weights if job.held else s.scores, t.k_pe[w])
+    T.copy(s.scores, s.weights)
+    T.copy(s.weights, t.k_pe[w])
     T.copy(s.top, t.row_top[w])
     T.fence_proxy_async()
-    if not job.held:
-        T.sync_threads(OWN + w, GROUP)
     T.named_barrier_arrive(WEIGHED + w, 2 * GROUP)
     add_total(s, job.scale2)
 
@@ -72,7 +69,7 @@ def add_own(t, s, w, job):
     """Add what the own tile weighs, and give its half back."""
     for r, d in T.Parallel(BLOCK_H, t.half):
         s.acc[r, d] = s.acc[r, d] * s.fade[r]
-    T.wgmma_gemm(s.weights if job.held else t.k_pe[w], t.kv[w][w], s.acc)
+    T.wgmma_gemm(s.weights, t.kv[w][w], s.acc)
     T.wait_wgmma(0)
     give_back(t, 2 * w + w)
 
@@ -118,13 +115,14 @@ def attend(t, s, w, job):
             T.wait_wgmma(0)
             weigh(t, s, 0, job, i)
             add_own(t, s, 0, job)
+            # Its own half is loading again meanwhile, and the next scores queue up behind.
+            take_other(t, s, 0, job.scale2)
+            add_other(t, s, 0)
             # Of the last pair there is no next tile: the product of old columns is not used.
             if i + 1 < job.pairs:
                 T.barrier_wait(t.full[0], (i + 1) & 1)
             start_scores(t, s, 0)
-            take_other(t, s, 0, job.scale2)
-            add_other(t, s, 0)
-            T.wait_wgmma(0)
+            T.wait_wgmma(1)
             give_back(t, 2)
         T.wait_wgmma(0)
     else:

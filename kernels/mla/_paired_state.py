@@ -35,7 +35,7 @@ class Sums:
     """The registers of one consumer warpgroup."""
 
     scores: Any  # [BLOCK_H, BLOCK_N]: raw scores, then weights
-    weights: Any  # the same, as they are multiplied; if `Work.held`
+    weights: Any  # the same, as the own ones are multiplied
     acc: Any  # [BLOCK_H, half]
     tile_sum: Any  # [BLOCK_H], as all below
     total: Any
@@ -60,9 +60,6 @@ class Work:
     pairs: Any
     scale2: Any
     poisoned: bool  # whether bytes past `length` may be NaN
-    held: bool
-    """Whether a warpgroup multiplies its own weights from registers, the other's from shared memory
-    as ever. It reads less from there, and waits for no other warp (DESIGN.md says where not)."""
 
     def first_key(self, tile):
         """Of the split's tile number `tile`."""
@@ -70,7 +67,7 @@ class Work:
 
 
 @T.macro
-def working_set(dim, pe_dim, dtype, held=True):
+def working_set(dim, pe_dim, dtype):
     q_l = T.alloc_shared((BLOCK_H, dim // 2), dtype)
     q_r = T.alloc_shared((BLOCK_H, dim // 2), dtype)
     q_pe = T.alloc_shared((BLOCK_H, pe_dim), dtype)
@@ -89,13 +86,13 @@ def working_set(dim, pe_dim, dtype, held=True):
         dim // 2, pe_dim, (q_l, q_r), q_pe, ((kv0_l, kv0_r), (kv1_l, kv1_r)), (k_pe0, k_pe1),
         (row_top0, row_top1), queries, full, free,
     )  # fmt: skip
-    return t, (sums(dim // 2, dtype, held), sums(dim // 2, dtype, held))
+    return t, (sums(dim // 2, dtype), sums(dim // 2, dtype))
 
 
 @T.macro
-def sums(half, dtype, held):
+def sums(half, dtype):
     scores = T.alloc_fragment((BLOCK_H, BLOCK_N), "float32")
-    weights = T.alloc_fragment((BLOCK_H, BLOCK_N), dtype) if held else None
+    weights = T.alloc_fragment((BLOCK_H, BLOCK_N), dtype)
     acc = T.alloc_fragment((BLOCK_H, half), "float32")
     tile_sum = T.alloc_fragment((BLOCK_H,), "float32")
     total = T.alloc_fragment((BLOCK_H,), "float32")
