@@ -84,9 +84,8 @@ def _of_suite(op: str, suite: str, context: Context, found: Timings) -> Ablation
     catalog = context.catalog
     taken = {k for line in found.found if (line.op, line.suite) == (op, suite)
              for k in served(line, catalog)}  # fmt: skip
-    steps = sorted(
-        dict.fromkeys(step for _, step in means), key=lambda s: (s[0] in taken, _rank(s[0]))
-    )
+    own = [s for s in dict.fromkeys(s for _, s in means) if not catalog.is_peer(op, s[0])]
+    steps = sorted(own, key=lambda s: (s[0] in taken, _rank(s[0])))
     several = [c for c in current if sum((c, step) in means for step in steps) > 1]
     if not several:
         return None

@@ -10,6 +10,8 @@ import msgspec
 from .. import kernel as kernels
 from ..case import SUITE_ORDER, Case, Suite, load_suite
 from ..errors import MxbenchError
+from ..kernel import Kernel
+from ..lint.tree import lint_kernels
 from ..ops import OPERATORS
 from ..ops import contract as find_contract
 from ..ops.base import Params, Tolerance
@@ -25,6 +27,7 @@ class Catalog:
         self.rule = rule
         self.workspace = workspace
         self._suites: dict[tuple[str, str], Suite | None] = {}
+        self._kernels: dict[tuple[str, str], Kernel | None] = {}
 
     @cached_property
     def baseline(self) -> str:
@@ -58,6 +61,28 @@ class Catalog:
             return kernels.dispatch(self.workspace, case.op, case.contract, target)
         except MxbenchError:
             return None
+
+    def serves(self, op: str, kernel: str, contract: str) -> bool:
+        """Whether the kernel has the contract: assumed of one that is not in the workspace."""
+        known = self._kernel(op, kernel)
+        return known is None or contract in known.signatures
+
+    def is_peer(self, op: str, kernel: str) -> bool:
+        """Whether a contest would refuse the kernel: it is there to be compared with."""
+        known = self._kernel(op, kernel)
+        if known is None:
+            return False
+        return any(read.offences for _, read in lint_kernels(self.workspace, [known]))
+
+    def _kernel(self, op: str, name: str) -> Kernel | None:
+        """The workspace's kernel of that name, if it can be read."""
+        if (op, name) not in self._kernels:
+            try:
+                found = kernels.find(self.workspace, op, name)
+                self._kernels[op, name] = found if found.signatures else None
+            except MxbenchError:
+                self._kernels[op, name] = None
+        return self._kernels[op, name]
 
     def counts(self, record: Record) -> tuple[int, int] | None:
         """(warm-up, repeat) that the rule asks for; None for parameters it cannot read."""

@@ -21,7 +21,7 @@ class Coverage:
     kernel: str
     """A kernel's name, or `auto` for the kernels that `--kernel auto` picks, together."""
     expected: tuple[str, ...] | None
-    """Every case of the suite; None if the workspace does not know it."""
+    """The suite's cases of contracts that the kernel has; None if nobody knows the suite."""
     records: tuple[Record, ...]
     """Results of the suite's cases, in its order."""
     extra: tuple[Record, ...] = ()
@@ -91,7 +91,7 @@ def _one(
         return Coverage(op, suite, kernel, None, tuple(records), parts=parts)
     inside = [r for r in records if catalog.case(r) is not None]
     extra = [r for r in records if catalog.case(r) is None]
-    names = tuple(case.name for case in known.cases)
+    names = tuple(case.name for case in known.cases if catalog.serves(op, kernel, case.contract))
     return Coverage(op, suite, kernel, names, tuple(inside), tuple(extra), parts)
 
 

@@ -36,6 +36,17 @@ def test_skips_failures_and_missing_cases_stay_in_the_denominator(pages, row):
     assert MLA[30].name in top
 
 
+def test_cases_of_a_contract_that_a_kernel_has_not_are_not_missing(pages, row):
+    paged = [case for case in s.cases("mla", "peers") if case.contract == "paged"]
+    page = pages.functional(*(s.record(case, "flash_mla") for case in paged))
+    assert row(page, "mla", "peers", "flash_mla")[3:9] == ["4", "4", "0", "0", "0", "100.0 %"]
+    assert "Incomplete" not in page
+    page = pages.functional(*(s.record(case, "flash_mla") for case in paged[1:]))
+    assert "kernel `flash_mla`: missing 1 of 4 cases" in page
+    page = pages.functional(*(s.record(case, "hopper") for case in paged))
+    assert "kernel `hopper`: missing 5 of 9 cases" in page
+
+
 def test_a_pass_rate_is_never_rounded_up_to_the_gate(pages, row):
     nsa = s.cases("nsa", "functional")
     page = pages.functional(*map(s.record, nsa[:108]), s.failed(nsa[108], "token 3"))
