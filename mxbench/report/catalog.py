@@ -70,9 +70,11 @@ class Catalog:
     def is_peer(self, op: str, kernel: str) -> bool:
         """Whether a contest would refuse the kernel: it is there to be compared with."""
         known = self._kernel(op, kernel)
-        if known is None:
+        try:
+            read = lint_kernels(self.workspace, [known] if known else [])
+        except MxbenchError:  # it cannot be read, which is no report's matter
             return False
-        return any(read.offences for _, read in lint_kernels(self.workspace, [known]))
+        return any(report.offences for _, report in read)
 
     def _kernel(self, op: str, name: str) -> Kernel | None:
         """The workspace's kernel of that name, if it can be read."""
