@@ -61,11 +61,12 @@ def test_an_interrupted_judging_goes_on_with_the_next_case(room):
 
 
 def test_a_failing_case_counts_0_and_exits_with_1_and_the_journal_stays_readable(room):
-    (room / "mine.py").write_text(SUBMISSION + "    if m == 33: c[0, 0] += 1\n")
+    # Not 1 more: bfloat16 may round that to 0.99 more, as the problem draws without a seed.
+    (room / "mine.py").write_text(SUBMISSION + "    if m == 33: c[0, 0] = float('inf')\n")
     done = sandbox.run(room, "judge", str(GEMM), "mine.py", "--target", "cpu")
     assert done.returncode == 1
     assert "1/2 passed the problem's check" in done.stdout
-    assert "the problem printed: [FAIL] max_abs_diff=1.0" in done.stdout
+    assert "the problem printed: [FAIL] max_abs_diff=inf" in done.stdout
     assert "CPU timings: they say nothing about a GPU" in done.stdout
     for command in (["report", "--out", "reports"], ["list", "runs"], ["score"]):
         assert "Traceback" not in sandbox.run(room, *command).stderr, command
