@@ -70,11 +70,12 @@ class Catalog:
     def is_peer(self, op: str, kernel: str) -> bool:
         """Whether a contest would refuse the kernel: it is there to be compared with."""
         known = self._kernel(op, kernel)
+        if known is None:
+            return False
         try:
-            read = lint_kernels(self.workspace, [known] if known else [])
+            return any(read.offences for _, read in lint_kernels(self.workspace, [known]))
         except MxbenchError:  # it cannot be read, which is no report's matter
             return False
-        return any(report.offences for _, report in read)
 
     def _kernel(self, op: str, name: str) -> Kernel | None:
         """The workspace's kernel of that name, if it can be read."""

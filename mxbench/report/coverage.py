@@ -21,7 +21,8 @@ class Coverage:
     kernel: str
     """A kernel's name, or `auto` for the kernels that `--kernel auto` picks, together."""
     expected: tuple[str, ...] | None
-    """The suite's cases of contracts that the kernel has; None if nobody knows the suite."""
+    """The suite's cases of contracts that the kernel has, and those with a result; None if the
+    workspace does not know the suite."""
     records: tuple[Record, ...]
     """Results of the suite's cases, in its order."""
     extra: tuple[Record, ...] = ()
@@ -91,7 +92,12 @@ def _one(
         return Coverage(op, suite, kernel, None, tuple(records), parts=parts)
     inside = [r for r in records if catalog.case(r) is not None]
     extra = [r for r in records if catalog.case(r) is None]
-    names = tuple(case.name for case in known.cases if catalog.serves(op, kernel, case.contract))
+    done = {record.case for record in inside}
+    names = tuple(
+        case.name
+        for case in known.cases
+        if case.name in done or catalog.serves(op, kernel, case.contract)
+    )
     return Coverage(op, suite, kernel, names, tuple(inside), tuple(extra), parts)
 
 

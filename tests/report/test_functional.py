@@ -43,6 +43,9 @@ def test_cases_of_a_contract_that_a_kernel_has_not_are_not_missing(pages, row):
     assert "Incomplete" not in page
     page = pages.functional(*(s.record(case, "flash_mla") for case in paged[1:]))
     assert "kernel `flash_mla`: missing 1 of 4 cases" in page
+    had = next(case for case in s.cases("mla", "peers") if case.contract == "dense")
+    page = pages.functional(*(s.record(case, "flash_mla") for case in [*paged, had]))
+    assert row(page, "mla", "peers", "flash_mla")[3:5] == ["5", "5"], "as an older version had it"
     page = pages.functional(*(s.record(case, "hopper") for case in paged))
     assert "kernel `hopper`: missing 5 of 9 cases" in page
 
