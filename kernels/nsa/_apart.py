@@ -18,11 +18,10 @@ import tilelang.language as T
 from ..common.dialect import program
 from . import _tile
 from ._walk import MANUAL
-from ._walk_ring import fetch_rows, release
+from ._walk_ring import WARP, fetch_rows, release
 from ._walk_rows import FULL
 
 MMA = {**MANUAL, "tl.disable_wgmma": True}  # wgmma would take four warps at a time
-WARP = 32
 
 
 def _bounded(s, stages: int):
@@ -76,7 +75,7 @@ def _fetch_queries(
         h = Works[turn * sms + cta, 1]
         b = Works[turn * sms + cta, 2]
         T.mbarrier_wait_parity(empty[0], (turn & 1) ^ 1)
-        fetch_rows(q_s, full, tile, h, b, Q, queries, group, WARP)
+        fetch_rows(q_s, full, 0, tile, h, b, Q, queries, group)
 
 
 def _build(
@@ -96,9 +95,9 @@ def _build(
     tiles = T.ceildiv(N, queries)
 
     @T.macro
-    def attend(Q, K, V, Ids, Masks, Size, Works, Count, Gate, Out, scale):
+    def attend(Q, K, V, Ids, Masks, Left, Works, Count, Gate, Out, scale):
         with T.Kernel(sms, threads=128 + WARP * warps) as cta:
-            q_s = T.alloc_shared((height, dim), half)
+            q_s = T.alloc_shared((1, height, dim), half)
             k_s = T.alloc_shared((stages, block, dim), half)
             v_s = T.alloc_shared((stages, block, dim), half)
             q_full = T.alloc_barrier([WARP])
@@ -159,7 +158,7 @@ def _build(
                                 here = _bounded(s, stages)
                                 for part in T.serial(block // keys):
                                     T.gemm(
-                                        q_s,
+                                        q_s[0, :, :],
                                         k_s[here, part * keys : part * keys + keys, :],
                                         scores,
                                         transpose_B=True,
@@ -214,7 +213,7 @@ def _build(
                         factor[i] = 1.0 / T.max(row_sum[i], _tile.TINY)
                     t = tile * queries + mine
                     if t < N:  # noqa: SIM102
-                        if Size[b, h, t // small, 1] < 0:
+                        if Left[b, h, t // small] > 0:
                             if adds:
                                 for i in T.Parallel(height):
                                     factor[i] *= T.cast(
@@ -238,14 +237,14 @@ def _build(
             V: T.Tensor((B, N, H, dim), half),
             Ids: T.Tensor((listed, entries), "int32"),
             Masks: T.Tensor((listed, entries), "int32"),
-            Size: T.Tensor((B, H, smaller, 2), "int32"),
+            Left: T.Tensor((B, H, smaller), "int32"),
             Works: T.Tensor((listed, 4), "int32"),
             Count: T.Tensor((2,), "int32"),
             Gate: T.Tensor((B, N, HQ), half),
             Out: T.Tensor((B, N, HQ, dim), half),
             scale: T.float32,
         ):
-            attend(Q, K, V, Ids, Masks, Size, Works, Count, Gate, Out, scale)
+            attend(Q, K, V, Ids, Masks, Left, Works, Count, Gate, Out, scale)
 
         return apart_gated
 
@@ -256,13 +255,13 @@ def _build(
         V: T.Tensor((B, N, H, dim), half),
         Ids: T.Tensor((listed, entries), "int32"),
         Masks: T.Tensor((listed, entries), "int32"),
-        Size: T.Tensor((B, H, smaller, 2), "int32"),
+        Left: T.Tensor((B, H, smaller), "int32"),
         Works: T.Tensor((listed, 4), "int32"),
         Count: T.Tensor((2,), "int32"),
         Out: T.Tensor((B, N, HQ, dim), half),
         scale: T.float32,
     ):
-        attend(Q, K, V, Ids, Masks, Size, Works, Count, None, Out, scale)
+        attend(Q, K, V, Ids, Masks, Left, Works, Count, None, Out, scale)
 
     return apart
 
@@ -271,7 +270,7 @@ def _build(
 def walk(D, **static):
     """Out = attention over the blocks of `_union.plan_left`, for the queries that it holds.
 
-    (Q [B, N, HQ, dim], K, V [B, N, H, dim], Ids, Masks [tiles of all, entries], Size of
+    (Q [B, N, HQ, dim], K, V [B, N, H, dim], Ids, Masks [tiles of all, entries], Left of
     `_union.plan`, Works [tiles of all, 4], Count [2], Out like Q, scale)
     """
     return _build(D, adds=False, **static)

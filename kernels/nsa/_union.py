@@ -10,50 +10,66 @@ import tilelang.language as T
 
 from ..common.dialect import program
 from . import _tile
-
-COMPLETE, TOTAL = 0, 1  # columns of Size
-LEFT = -8  # TOTAL of a tile that is left to _apart.py
+from ._walk_steps import ALONE, BATCH, COMPLETE, HEAD, SHARED, TILE, WORK
 
 
-@program(writes=("Ids", "Masks", "Size", "Works", "Count"))
+def room(queries, count):
+    """Places for a tile's blocks: all may differ, and a step may lack one; an even number."""
+    return queries * count + 2
+
+
+@program(writes=("Ids", "Masks", "Left", "Works", "Count"))
 def plan(D, *, block, count, causal, queries, most):
     """The union of the blocks that each tile of `queries` neighbours selects.
 
-    (Blocks [B, N, H, count] int32, Ids, Masks [B, H, tiles, queries * count] int32, Size
-    [B, H, tiles, 2] int32, Works [tiles of all, 4] int32, Count [2] int32). Ids holds the first
-    key of each block; bit i of a mask says that query i of the tile selected it. Blocks that every
-    query selected and sees to the end come first; Size holds their number and that of all. The
-    latter is LEFT for tiles left to _apart.py: those with more than `most` blocks, or with a query
-    that names a block twice. An odd number of blocks is followed by one past every key, which
-    completes a pair. Count[0] is raised by one for each tile that is not left, and a row of Works
-    tells its tile, KV head, batch and number of blocks: in an order that depends on timing, which
-    nothing else does.
+    (Blocks [B, N, H, count] int32, Ids, Masks [B, H, tiles, room(queries, count)] int32, Left
+    [B, H, tiles] int32, Works [tiles of all, WORK] int32, Count [2] int32). Ids holds the first key
+    of each block; bit i of a mask says that query i of the tile selected it. Two blocks make a
+    step. First come those that every query selected and sees to the end; then others that both
+    halves of the queries have, and what is left over of one half's alone; an odd number is followed
+    by one past every key. Then a step of the first half's blocks and one of the second's alternate:
+    no half has to pass by two, for which it would have to wait.
+
+    Left is 1 for tiles left to _apart.py, those with more than `most` blocks, or with a query that
+    names a block twice; else 0. Count[0] is raised by one for each tile that is not left, and a row
+    of Works tells its tile, KV head, batch and how many steps there are of each kind
+    (_walk_steps.WORK): in an order that depends on timing, which nothing else does.
     """
     entries = queries * count
-    shift = 10  # three sums in one integer: complete, other, and repeated entries
+    half = queries // 2
+    shift = 10  # several sums in one integer: complete, shared and repeated entries; either half's
     low = (1 << shift) - 1
-    assert entries <= low
+    assert entries <= low and queries % 2 == 0
     threads = max(32, 1 << (entries - 1).bit_length())
     B, N, H, tiles, works = (
         T.dynamic(name) for name in ("batch", "seqlen", "kv_heads", "tiles", "works")
     )
 
+    def field(value, number):
+        return (value >> number * shift) & low
+
     @T.prim_func
     def union_plan(
         Blocks: T.Tensor((B, N, H, count), "int32"),
-        Ids: T.Tensor((B, H, tiles, entries), "int32"),
-        Masks: T.Tensor((B, H, tiles, entries), "int32"),
-        Size: T.Tensor((B, H, tiles, 2), "int32"),
-        Works: T.Tensor((works, 4), "int32"),
+        Ids: T.Tensor((B, H, tiles, room(queries, count)), "int32"),
+        Masks: T.Tensor((B, H, tiles, room(queries, count)), "int32"),
+        Left: T.Tensor((B, H, tiles), "int32"),
+        Works: T.Tensor((works, WORK), "int32"),
         Count: T.Tensor((2,), "int32"),
     ):
         with D.kernel(tiles, H, B, threads=threads) as (tile, h, b):
             chosen = D.alloc_shared((entries,), "int32")
-            sums = D.alloc_shared((entries,), "int32")
+            both_sums = D.alloc_shared((entries,), "int32")
+            half_sums = D.alloc_shared((entries,), "int32")
             mine = D.alloc_fragment((entries,), "int32")
             mask = D.alloc_fragment((entries,), "int32")
             times = D.alloc_fragment((entries,), "int32")
-            code = D.alloc_fragment((entries,), "int32")
+            of_both = D.alloc_fragment((entries,), "int32")
+            of_half = D.alloc_fragment((entries,), "int32")
+            complete, shared = T.alloc_var("int32"), T.alloc_var("int32")
+            # Blocks of one half alone: in shared steps, and steps that each half has to itself.
+            first, second = T.alloc_var("int32"), T.alloc_var("int32")
+            alone, steps = T.alloc_var("int32"), T.alloc_var("int32")
             slot = T.alloc_var("int32")
 
             t0 = tile * queries
@@ -65,7 +81,7 @@ def plan(D, *, block, count, causal, queries, most):
                 mine[e] = T.if_then_else(named, x, -1)
                 chosen[e] = mine[e]
                 mask[e] = 0
-                code[e] = 0
+                of_both[e] = 0
             for i in range(queries):
                 T.fill(times, 0)
                 for s in T.unroll(count):
@@ -73,52 +89,72 @@ def plan(D, *, block, count, causal, queries, most):
                         times[e] += T.cast(chosen[i * count + s] == mine[e], "int32")
                 for e in D.parallel(entries):
                     mask[e] += T.if_then_else(times[e] > 0, 1 << i, 0)
-                    code[e] = T.max(code[e], times[e])
+                    of_both[e] = T.max(of_both[e], times[e])
             for e in D.parallel(entries):
                 # Seen to the end by the first query, and so by all.
                 whole = (mine[e] + 1) * block <= (t0 + 1 if causal else N)
-                complete = whole & (mask[e] == (1 << queries) - 1)
-                first = (mine[e] >= 0) & ((mask[e] & ((1 << (e // count)) - 1)) == 0)
-                code[e] = T.if_then_else(
-                    first,
-                    T.if_then_else(code[e] > 1, 1 << 2 * shift, 0)
-                    + T.if_then_else(complete, 1, 1 << shift),
-                    0,
+                every = whole & (mask[e] == (1 << queries) - 1)
+                one = (mine[e] >= 0) & ((mask[e] & ((1 << (e // count)) - 1)) == 0)
+                halves = T.cast((mask[e] & ((1 << half) - 1)) > 0, "int32") + T.if_then_else(
+                    mask[e] >> half > 0, 2, 0
                 )
-                sums[e] = code[e]
-            T.cumsum(sums)
+                repeated = T.if_then_else(of_both[e] > 1, 1 << 2 * shift, 0)
+                place = T.if_then_else(every, 1, T.if_then_else(halves == 3, 1 << shift, 0))
+                of_both[e] = T.if_then_else(one, repeated + place, 0)
+                place = T.if_then_else(halves == 1, 1, T.if_then_else(halves == 2, 1 << shift, 0))
+                of_half[e] = T.if_then_else(one, place, 0)
+                both_sums[e] = of_both[e]
+                half_sums[e] = of_half[e]
+            T.cumsum(both_sums)
+            T.cumsum(half_sums)
+            complete = field(both_sums[entries - 1], 0)
+            shared = complete + field(both_sums[entries - 1], 1)
+            alone = T.min(field(half_sums[entries - 1], 0), field(half_sums[entries - 1], 1)) >> 1
+            first = field(half_sums[entries - 1], 0) - 2 * alone
+            second = field(half_sums[entries - 1], 1) - 2 * alone
+            steps = (shared + first + second + 1) >> 1
             for e in D.parallel(entries):
-                all_complete = sums[entries - 1] & low
-                before = T.if_then_else(
-                    (code[e] & low) > 0,
-                    sums[e] & low,
-                    all_complete + ((sums[e] >> shift) & low),
+                is_first = field(of_half[e], 0) > 0
+                # Of the half's blocks, without those in shared steps.
+                number = (
+                    T.if_then_else(
+                        is_first,
+                        field(half_sums[e], 0) - first,
+                        field(half_sums[e], 1) - second,
+                    )
+                    - 1
                 )
-                if code[e] > 0:
-                    Ids[b, h, tile, before - 1] = mine[e] * block
-                    Masks[b, h, tile, before - 1] = mask[e]
-            for e in D.parallel(1):
-                total = (sums[entries - 1] & low) + ((sums[entries - 1] >> shift) & low)
-                if total < entries:
-                    Ids[b, h, tile, total + e] = N  # a pair's missing half: no key stands there
-                    Masks[b, h, tile, total + e] = 0
-            for e in D.parallel(2):
-                end = sums[entries - 1]
-                complete = end & low
-                total = complete + ((end >> shift) & low)
-                good = (end < (1 << 2 * shift)) & (total <= most)
-                Size[b, h, tile, e] = T.if_then_else(
-                    e == 0, complete, T.if_then_else(good, total, LEFT)
+                behind = shared + T.if_then_else(is_first, first, first + second) + number
+                step = steps + (number >> 1) * 2 + T.if_then_else(is_first, 0, 1)
+                place = T.if_then_else(
+                    of_both[e] > 0,
+                    T.if_then_else(
+                        field(of_both[e], 0) > 0,
+                        field(both_sums[e], 0),
+                        complete + field(both_sums[e], 1),
+                    )
+                    - 1,
+                    T.if_then_else(number < 0, behind, 2 * step + (number & 1)),
                 )
+                if of_both[e] + of_half[e] > 0:
+                    Ids[b, h, tile, place] = mine[e] * block
+                    Masks[b, h, tile, place] = mask[e]
             if T.get_thread_binding() == 0:
-                end = sums[entries - 1]
-                total = (end & low) + ((end >> shift) & low)
-                if (end < (1 << 2 * shift)) & (total <= most):
+                if ((shared + first + second) & 1) > 0:
+                    Ids[b, h, tile, 2 * steps - 1] = N  # no key stands there
+                    Masks[b, h, tile, 2 * steps - 1] = 0
+                Left[b, h, tile] = 1
+                if (both_sums[entries - 1] < (1 << 2 * shift)) & (
+                    shared + first + second + 4 * alone <= most
+                ):
+                    Left[b, h, tile] = 0
                     slot = T.atomic_add(Count[0], 1, return_prev=True)
-                    Works[slot, 0] = tile
-                    Works[slot, 1] = h
-                    Works[slot, 2] = b
-                    Works[slot, 3] = total
+                    Works[slot, TILE] = tile
+                    Works[slot, HEAD] = h
+                    Works[slot, BATCH] = b
+                    Works[slot, COMPLETE] = complete
+                    Works[slot, SHARED] = steps
+                    Works[slot, ALONE] = alone
 
     return union_plan
 
@@ -127,8 +163,8 @@ def plan(D, *, block, count, causal, queries, most):
 def plan_left(D, *, block, count, causal, queries, small):
     """The union of the blocks that each tile of `queries` neighbours selects, for those left.
 
-    (Blocks [B, N, H, count] int32, Size [B, H, smaller tiles, 2] int32 of `plan`, for tiles of
-    `small` queries, Ids, Masks [tiles of all, queries * count] int32, Works [tiles of all, 4]
+    (Blocks [B, N, H, count] int32, Left [B, H, smaller tiles] int32 of `plan`, for tiles of `small`
+    queries, Ids, Masks [tiles of all, queries * count] int32, Works [tiles of all, 4]
     int32, Count [2] int32). Ids holds the first key of each block; bit i of a mask says that query
     i selected it. A block that a query names again is an entry of its own. Queries of smaller
     tiles that are walked count as selecting nothing. Count[1] is raised by one for each tile with
@@ -145,7 +181,7 @@ def plan_left(D, *, block, count, causal, queries, small):
     @T.prim_func
     def apart_plan(
         Blocks: T.Tensor((B, N, H, count), "int32"),
-        Size: T.Tensor((B, H, smaller, 2), "int32"),
+        Left: T.Tensor((B, H, smaller), "int32"),
         Ids: T.Tensor((listed, entries), "int32"),
         Masks: T.Tensor((listed, entries), "int32"),
         Works: T.Tensor((listed, 4), "int32"),
@@ -163,9 +199,9 @@ def plan_left(D, *, block, count, causal, queries, small):
             any_left = T.alloc_var("int32", init=0)
             for i in range(-(-queries // small) + 1):
                 at = tile * queries // small + i
-                # Not one condition: both sides would be read, and Size ends with N.
+                # Not one condition: both sides would be read, and Left ends with N.
                 if at * small < T.min(tile * queries + queries, N):  # noqa: SIM102
-                    if Size[b, h, at, 1] < 0:
+                    if Left[b, h, at] > 0:
                         any_left = 1
             if any_left > 0:
                 # Slots are outermost, so that neighbours in the list belong to different queries.
@@ -173,7 +209,7 @@ def plan_left(D, *, block, count, causal, queries, small):
                     t = tile * queries + e % queries
                     limit = t + 1 if causal else N
                     x = Blocks[b, T.min(t, N - 1), h, e // queries]
-                    left = Size[b, h, T.min(t // small, smaller - 1), 1] < 0
+                    left = Left[b, h, T.min(t // small, smaller - 1)] > 0
                     named = _tile.names_block(x, limit, block, (t < N) & left)
                     mine[e] = T.if_then_else(named, x, -1)
                     chosen[e] = mine[e]

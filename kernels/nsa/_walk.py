@@ -18,9 +18,23 @@ import tilelang.language as T
 
 from ..common.dialect import BY_ROLE, program
 from . import _tile
-from ._walk_ring import fetch_q, make_ring, produce
-from ._walk_rows import BOTH, allocate, finish, give_first_turn, save, walk
-from ._walk_steps import Walk, advance, begin, place, steps, steps_of, turns
+from ._walk_ring import TILES, WARP, fetch_dense, fetch_queries, fetch_selected, make_ring
+from ._walk_rows import OWN, allocate, finish, give_first_turn, save, stash, walk, which
+from ._walk_steps import (
+    BATCH,
+    COMPLETE,
+    HEAD,
+    TILE,
+    WORK,
+    Part,
+    Walk,
+    advance,
+    begin,
+    part_of,
+    read,
+    steps,
+    turns,
+)
 
 MANUAL = {
     **BY_ROLE,
@@ -32,105 +46,121 @@ MANUAL = {
 
 
 @T.macro
-def _unions(w, Q, K, V, Ids, Masks, Size, Works, Count, Gate, Out, scale):
-    producer_regs, consumer_regs = w.registers
+def _take_unions(w, ring, out_s, cta, Ids, Masks, Works, number, Gate, Out, scale):
+    """What the consumers do with the CTA's tiles."""
+    rows = allocate(w)
+    work = T.alloc_local((WORK,), "int32")
+    following = T.alloc_local((WORK,), "int32")
+    count = T.alloc_var("int32", init=0)
+    give_first_turn(w)
+    tiles = turns(w, number, cta)
+    read(w, Works, 0, tiles, cta, following)
+    for turn in T.serial(tiles):
+        for column in T.unroll(WORK):
+            work[column] = following[column]
+        read(w, Works, turn + 1, tiles, cta, following)  # early, so that nobody waits for it
+        tile, h, b = work[TILE], work[HEAD], work[BATCH]
+        part = part_of(work, which())
+        T.mbarrier_wait_parity(ring.q_full[turn % TILES], turn // TILES & 1)
+        walk(
+            w, "union", ring, rows, turn, count, part, tile, h, b, Ids, Masks,
+            work[COMPLETE], scale,
+        )  # fmt: skip
+        count = count + part.total
+        finish(w, rows, tile, h, b, Gate)
+        if Gate is not None:
+            for i, j in T.Parallel(w.height, w.dim):
+                t = T.min(tile * w.queries + i // w.group, w.N - 1)
+                rows.acc[i, j] += Out[b, t, h * w.group + i % w.group, j]
+        save(w, rows, out_s, tile, h, b, Out)
+    T.tma_store_wait(0)
+
+
+@T.macro
+def _unions(w, Q, K, V, Ids, Masks, Works, Count, Gate, Out, scale):
     with T.Kernel(w.sms, threads=128 + w.everyone) as cta:
         ring = make_ring(w)
         out_s = T.alloc_shared((w.height, w.dim), w.half)
+        number = Count[0]
         with T.ws(0):
-            T.dec_max_nreg(producer_regs)
-            count = T.alloc_var("int32", init=0)
-            tile, h, b = place()
-            total = T.alloc_var("int32")
-            for turn in T.serial(turns(w, Count[0], cta)):
-                tile = Works[turn * w.sms + cta, 0]
-                h = Works[turn * w.sms + cta, 1]
-                b = Works[turn * w.sms + cta, 2]
-                total = steps_of(w, Works[turn * w.sms + cta, 3])
-                fetch_q(w, ring, turn, tile, h, b, Q)
-                produce(w, "union", ring, count, total, tile, h, b, K, V, Ids)
-                count = count + total
+            T.dec_max_nreg(w.registers[0])
+            if T.get_thread_binding() < WARP:
+                fetch_selected(w, K, ring.k, ring.k_full, ring.k_empty, Ids, Works, number, cta)
+            elif T.get_thread_binding() < 2 * WARP:
+                fetch_selected(w, V, ring.v, ring.v_full, ring.v_empty, Ids, Works, number, cta)
+            elif T.get_thread_binding() < 3 * WARP:
+                work = T.alloc_local((WORK,), "int32")
+                for turn in T.serial(turns(w, number, cta)):
+                    read(w, Works, turn, turn + 1, cta, work)
+                    fetch_queries(w, ring, turn, work[TILE], work[HEAD], work[BATCH], Q)
         with T.ws(*range(1, 1 + w.consumers)):
-            T.inc_max_nreg(consumer_regs)
-            rows = allocate(w)
-            count = T.alloc_var("int32", init=0)
-            tile, h, b = place()
-            total = T.alloc_var("int32")
-            give_first_turn(w)
-            for turn in T.serial(turns(w, Count[0], cta)):
-                tile = Works[turn * w.sms + cta, 0]
-                h = Works[turn * w.sms + cta, 1]
-                b = Works[turn * w.sms + cta, 2]
-                total = steps_of(w, Works[turn * w.sms + cta, 3])
-                T.mbarrier_wait_parity(ring.q_full[0], turn & 1)
-                walk(w, "union", ring, rows, count, total, tile, h, b, Ids, Masks, Size, scale)
-                count = count + total
-                finish(w, rows, tile, h, b, Gate)
-                if Gate is not None:
-                    for i, j in T.Parallel(w.height, w.dim):
-                        t = T.min(tile * w.queries + i // w.group, w.N - 1)
-                        rows.acc[i, j] += Out[b, t, h * w.group + i % w.group, j]
-                save(w, rows, out_s, tile, h, b, Out)
+            T.inc_max_nreg(w.registers[1])
+            _take_unions(w, ring, out_s, cta, Ids, Masks, Works, number, Gate, Out, scale)
+
+
+@T.macro
+def _take_branches(w, ring, out_s, cta, works, GCmp, GSwa, Out, Lse, scale):
+    """What the consumers do with the CTA's tiles."""
+    rows = allocate(w)
+    at = T.alloc_local((3,), "int32")
+    count = T.alloc_var("int32", init=0)
+    # In variables, as TileLang's prover works on what these are made of wherever they stand.
+    tile, total = T.alloc_var("int32"), T.alloc_var("int32")
+    begin(w, at, cta)
+    give_first_turn(w)
+    for turn in T.serial(turns(w, works, cta)):
+        h, b = at[1], at[2]
+        tile = w.tiles - 1 - at[0]
+        total = steps(w, "prefix", tile)
+        T.mbarrier_wait_parity(ring.q_full[turn % TILES], turn // TILES & 1)
+        walk(
+            w, "prefix", ring, rows, turn, count, Part(total), tile, h, b, None, None, None,
+            scale,
+        )  # fmt: skip
+        count = count + total
+        for i in T.Parallel(w.height):
+            t = tile * w.queries + i // w.group
+            if t < w.N:
+                Lse[b, h * w.group + i % w.group, t] = rows.row_max[i] * scale + T.log2(
+                    T.max(rows.row_sum[i], _tile.TINY)
+                )
+        finish(w, rows, tile, h, b, GCmp)
+        stash(rows, out_s)
+        total = steps(w, "window", tile)
+        walk(
+            w, "window", ring, rows, turn, count, Part(total), tile, h, b, None, None, None,
+            scale,
+        )  # fmt: skip
+        count = count + total
+        finish(w, rows, tile, h, b, GSwa)
+        T.sync_threads(OWN + which(), 128)
+        for i, j in T.Parallel(w.height, w.dim):
+            rows.acc[i, j] += out_s[i, j]
+        save(w, rows, out_s, tile, h, b, Out)
+        advance(w, at)
+    T.tma_store_wait(0)
 
 
 @T.macro
 def _branches(w, works, Q, MeanK, MeanV, K, V, GCmp, GSwa, Out, Lse, scale):
-    producer_regs, consumer_regs = w.registers
     with T.Kernel(w.sms, threads=128 + w.everyone) as cta:
         ring = make_ring(w)
         out_s = T.alloc_shared((w.height, w.dim), w.half)
         with T.ws(0):
-            T.dec_max_nreg(producer_regs)
-            count = T.alloc_var("int32", init=0)
-            tile, h, b = place()
-            at = T.alloc_local((3,), "int32")
-            begin(w, at, cta)
-            for turn in T.serial(turns(w, works, cta)):
-                tile = w.tiles - 1 - at[0]
-                h = at[1]
-                b = at[2]
-                advance(w, at)
-                total = steps(w, "prefix", tile)
-                fetch_q(w, ring, turn, tile, h, b, Q)
-                produce(w, "prefix", ring, count, total, tile, h, b, MeanK, MeanV, None)
-                count = count + total
-                total2 = steps(w, "window", tile)
-                produce(w, "window", ring, count, total2, tile, h, b, K, V, None)
-                count = count + total2
+            T.dec_max_nreg(w.registers[0])
+            if T.get_thread_binding() < WARP:
+                fetch_dense(w, MeanK, K, ring.k, ring.k_full, ring.k_empty, works, cta)
+            elif T.get_thread_binding() < 2 * WARP:
+                fetch_dense(w, MeanV, V, ring.v, ring.v_full, ring.v_empty, works, cta)
+            elif T.get_thread_binding() < 3 * WARP:
+                at = T.alloc_local((3,), "int32")
+                begin(w, at, cta)
+                for turn in T.serial(turns(w, works, cta)):
+                    fetch_queries(w, ring, turn, w.tiles - 1 - at[0], at[1], at[2], Q)
+                    advance(w, at)
         with T.ws(*range(1, 1 + w.consumers)):
-            T.inc_max_nreg(consumer_regs)
-            rows = allocate(w)
-            count = T.alloc_var("int32", init=0)
-            tile, h, b = place()
-            at = T.alloc_local((3,), "int32")
-            begin(w, at, cta)
-            give_first_turn(w)
-            for turn in T.serial(turns(w, works, cta)):
-                tile = w.tiles - 1 - at[0]
-                h = at[1]
-                b = at[2]
-                advance(w, at)
-                total = steps(w, "prefix", tile)
-                T.mbarrier_wait_parity(ring.q_full[0], turn & 1)
-                walk(w, "prefix", ring, rows, count, total, tile, h, b, None, None, None, scale)
-                count = count + total
-                for i in T.Parallel(w.height):
-                    t = tile * w.queries + i // w.group
-                    if t < w.N:
-                        Lse[b, h * w.group + i % w.group, t] = rows.row_max[i] * scale + T.log2(
-                            T.max(rows.row_sum[i], _tile.TINY)
-                        )
-                finish(w, rows, tile, h, b, GCmp)
-                T.sync_threads(BOTH, w.everyone)  # nobody reads out_s any longer
-                T.copy(rows.acc, out_s)
-                total2 = steps(w, "window", tile)
-                walk(w, "window", ring, rows, count, total2, tile, h, b, None, None, None, scale)
-                count = count + total2
-                finish(w, rows, tile, h, b, GSwa)
-                T.sync_threads(BOTH, w.everyone)
-                for i, j in T.Parallel(w.height, w.dim):
-                    rows.acc[i, j] += out_s[i, j]
-                save(w, rows, out_s, tile, h, b, Out)
+            T.inc_max_nreg(w.registers[1])
+            _take_branches(w, ring, out_s, cta, works, GCmp, GSwa, Out, Lse, scale)
 
 
 def _build_union(D, *, adds, dtype, group, dim, stages, consumers, block, entries, causal=True):
@@ -138,6 +168,7 @@ def _build_union(D, *, adds, dtype, group, dim, stages, consumers, block, entrie
         T.dynamic(name) for name in ("batch", "seqlen", "kv_heads", "q_heads", "tiles", "works")
     )
     half = D.dtype(dtype)
+    assert consumers == 2  # as many parts has the plan's list
     w = Walk(
         half, group, dim, stages, consumers, D.target.sms, N, H, None, tiles, block=block,
         causal=causal,
@@ -153,14 +184,13 @@ def _build_union(D, *, adds, dtype, group, dim, stages, consumers, block, entrie
             V: T.Tensor((B, N, H, dim), half),
             Ids: T.Tensor((B, H, tiles, entries), "int32"),
             Masks: T.Tensor((B, H, tiles, entries), "int32"),
-            Size: T.Tensor((B, H, tiles, 2), "int32"),
-            Works: T.Tensor((works, 4), "int32"),
+            Works: T.Tensor((works, WORK), "int32"),
             Count: T.Tensor((2,), "int32"),
             Gate: T.Tensor((B, N, HQ), half),
             Out: T.Tensor((B, N, HQ, dim), half),
             scale: T.float32,
         ):
-            _unions(w, Q, K, V, Ids, Masks, Size, Works, Count, Gate, Out, scale)
+            _unions(w, Q, K, V, Ids, Masks, Works, Count, Gate, Out, scale)
 
         return union_walk_gated
 
@@ -171,13 +201,12 @@ def _build_union(D, *, adds, dtype, group, dim, stages, consumers, block, entrie
         V: T.Tensor((B, N, H, dim), half),
         Ids: T.Tensor((B, H, tiles, entries), "int32"),
         Masks: T.Tensor((B, H, tiles, entries), "int32"),
-        Size: T.Tensor((B, H, tiles, 2), "int32"),
-        Works: T.Tensor((works, 4), "int32"),
+        Works: T.Tensor((works, WORK), "int32"),
         Count: T.Tensor((2,), "int32"),
         Out: T.Tensor((B, N, HQ, dim), half),
         scale: T.float32,
     ):
-        _unions(w, Q, K, V, Ids, Masks, Size, Works, Count, None, Out, scale)
+        _unions(w, Q, K, V, Ids, Masks, Works, Count, None, Out, scale)
 
     return union_walk
 
@@ -186,8 +215,8 @@ def _build_union(D, *, adds, dtype, group, dim, stages, consumers, block, entrie
 def union(D, **static):
     """Out = attention over the blocks of the plan (of _union.py), for the tiles that it holds.
 
-    (Q [B, N, HQ, dim], K, V [B, N, H, dim], Ids, Masks [B, H, tiles, entries], Size
-    [B, H, tiles, 2], Works [tiles of all, 4], Count [2], Out like Q, scale)
+    (Q [B, N, HQ, dim], K, V [B, N, H, dim], Ids, Masks [B, H, tiles, entries],
+    Works [tiles of all, WORK], Count [2], Out like Q, scale)
     """
     return _build_union(D, adds=False, **static)
 

@@ -1,13 +1,14 @@
 """Which tiles a CTA of `_walk` takes in turn, and which keys the steps of a tile stand for."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import tilelang.language as T
 
 from ._dense import seen
 
 KEYS = 128  # of a step
+ROWS = 64  # of a tile, for each consumer warpgroup
 
 
 @dataclass
@@ -31,14 +32,14 @@ class Walk:
     stride: int = 1
 
     @property
-    def height(self):
-        """Rows of a tile."""
-        return 64 * self.consumers
-
-    @property
     def queries(self):
         """Of a tile."""
-        return self.height // self.group
+        return self.consumers * self.share
+
+    @property
+    def share(self):
+        """Queries of a warpgroup."""
+        return ROWS // self.group
 
     @property
     def pair(self):
@@ -46,19 +47,77 @@ class Walk:
         return KEYS // self.block
 
     @property
+    def height(self):
+        """Rows of a tile."""
+        return ROWS * self.consumers
+
+    @property
     def everyone(self):
         """Threads that consume."""
         return 128 * self.consumers
 
     @property
+    def parts(self):
+        """The blocks of a step, to be looped over while tracing."""
+        return tuple(range(self.pair))
+
+    @property
     def registers(self):
         """Of a thread that produces, and of one that consumes."""
-        return (40, 232) if self.consumers == 2 else (24, 160)
+        return (40, 232) if self.consumers == 2 else (32, 160)
 
 
-def steps_of(w, blocks):
-    """Of a tile that walks so many selected blocks."""
-    return (blocks + w.pair - 1) >> (w.pair.bit_length() - 1)
+class Part(NamedTuple):
+    """The steps of a tile that a warpgroup takes: all, or those before `until` and every other one.
+
+    The former are taken in turn. Of those behind them the first of two warpgroups has the first,
+    third, ... to itself, and passes the second's by.
+    """
+
+    count: Any
+    until: Any = None
+    which: Any = 0
+
+    @property
+    def passes(self) -> bool:
+        """Whether some steps are another warpgroup's alone."""
+        return self.until is not None
+
+    def at(self, m: Any) -> Any:
+        """The m-th step."""
+        if not self.passes:
+            return m
+        return m + T.if_then_else(m >= self.until, m - self.until + self.which, 0)
+
+    def in_turn(self, m: Any) -> Any:
+        """Whether the m-th step is taken in turn."""
+        return m < self.until if self.passes else True
+
+    @property
+    def total(self) -> Any:
+        """Steps of the tile."""
+        return 2 * self.count - self.until
+
+
+# Columns of the plan's list of tiles. Of which; how many blocks every query sees whole; and steps:
+# of both halves of the queries, and of each half alone.
+TILE, HEAD, BATCH, COMPLETE, SHARED, ALONE = range(6)
+WORK = 8
+
+
+def part_of(work, which=0):
+    """The steps of a listed tile that warpgroup `which` of two takes."""
+    return Part(work[SHARED] + work[ALONE], work[SHARED], which)
+
+
+@T.macro
+def read(w, Works, turn, count, cta, work):
+    """The tile that a CTA takes in its `turn`, of `count`; the last one again after it."""
+    row = T.max(T.min(turn, count - 1), 0) * w.sms + cta
+    for column in T.vectorized(WORK // 2):
+        work[column] = Works[row, column]
+    for column in T.vectorized(WORK // 2):
+        work[WORK // 2 + column] = Works[row, WORK // 2 + column]
 
 
 def reach(w, name, t):
@@ -81,17 +140,10 @@ def steps(w, name, tile):
     return (keys + KEYS - 1) // KEYS
 
 
-def start(w, name, Ids, b, h, tile, n, part=0):
-    """First key of step n, or of its second block."""
-    if name == "union":
-        return Ids[b, h, tile, w.pair * n + part]
-    return first(w, name, tile) + n * KEYS
-
-
-def partly(w, name, Size, b, h, tile, n, k0):
+def partly(w, name, tile, n, k0, complete):
     """Whether some query of the tile does not see all keys of step n."""
     if name == "union":
-        return w.pair * n + w.pair > Size[b, h, tile, 0]
+        return w.pair * n + w.pair > complete
     unseen = k0 + KEYS > reach(w, name, tile * w.queries)
     if name == "window":
         return unseen | (k0 < (tile + 1) * w.queries - w.window)
@@ -101,11 +153,6 @@ def partly(w, name, Size, b, h, tile, n, k0):
 def turns(w, works, cta):
     """How many of the tiles a CTA takes: every one `sms` after its last."""
     return T.truncdiv(works - cta + w.sms - 1, w.sms)
-
-
-def place():
-    """Variables for the tile that a CTA is at, with its KV head and batch."""
-    return T.alloc_var("int32"), T.alloc_var("int32"), T.alloc_var("int32")
 
 
 @T.macro

@@ -6,6 +6,7 @@ from ..common.dialect import current, memo, remember
 from ..common.schedule import schedule
 from . import _apart, _blocks, _dense, _rank, _selected, _short, _union, _walk, portable
 from ._tile import LOG2E
+from ._walk_steps import WORK
 from .portable import DTYPES
 
 LEAST = 8192  # queries times KV heads from which on a plan repays its launches
@@ -79,24 +80,25 @@ def _attention(q, k, blocks, block_size, causal, gated):
     heads = {"dtype": DTYPES[q.dtype], "group": group, "dim": D, **static}
     plan = _union.plan.get(**static, count=count, queries=queries, most=most)
     program = _walk.union_gated if gated else _walk.union
-    walk = program.get(**heads, entries=queries * count, **use)
+    room = _union.room(queries, count)
+    walk = program.get(**heads, entries=room, **use)
     attend_left = _left(q, k, blocks, block_size, causal, gated, queries)
     tiles = -(-N // queries)
-    shapes = [(B, H, tiles, queries * count)] * 2 + [(B, H, tiles, 2), (B * H * tiles, 4)]
+    shapes = [(B, H, tiles, room)] * 2 + [(B, H, tiles), (B * H * tiles, WORK)]
 
     def launch(q, k, v, blocks, *rest):
         like = {"dtype": torch.int32, "device": q.device}
-        ids, masks, size, works = (torch.empty(s, **like) for s in shapes)
+        ids, masks, left, works = (torch.empty(s, **like) for s in shapes)
         number = torch.zeros(2, **like)  # of tiles listed here and there
-        plan(blocks, ids, masks, size, works, number)
-        walk(q, k, v, ids, masks, size, works, number, *rest)
-        attend_left(q, k, v, blocks, size, number, *rest)
+        plan(blocks, ids, masks, left, works, number)
+        walk(q, k, v, ids, masks, works, number, *rest)
+        attend_left(q, k, v, blocks, left, number, *rest)
 
     return launch
 
 
 def _left(q, k, blocks, block_size, causal, gated, queries):
-    """What serves the tiles of `queries` that a plan leaves: (q, k, v, blocks, size, number, ...).
+    """What serves the tiles of `queries` that a plan leaves: (q, k, v, blocks, left, number, ...).
 
     Larger unions, in which every warp multiplies by its own query's blocks alone.
     """
@@ -114,11 +116,11 @@ def _left(q, k, blocks, block_size, causal, gated, queries):
     listed = B * H * -(-N // large)
     shapes = [(listed, large * count)] * 2 + [(listed, 4)]
 
-    def launch(q, k, v, blocks, size, number, *rest):
+    def launch(q, k, v, blocks, left, number, *rest):
         like = {"dtype": torch.int32, "device": q.device}
         ids, masks, works = (torch.empty(s, **like) for s in shapes)
-        plan(blocks, size, ids, masks, works, number)
-        walk(q, k, v, ids, masks, size, works, number, *rest)
+        plan(blocks, left, ids, masks, works, number)
+        walk(q, k, v, ids, masks, left, works, number, *rest)
 
     return launch
 
