@@ -97,7 +97,7 @@ def dense(D, *, dim, pe_dim, dtype, stages, cluster):
             else:
                 _turned.attend(
                     t, Q, QPe, 0, b, 0, heads, heads, keys, 0, rank, cluster, count,
-                    scale * LOG2E, sent, False,
+                    0, scale * LOG2E, sent, False,
                 )  # fmt: skip
                 gather(sent, got, come, rank, cluster, width)
                 combine(got, b, rank * rows, heads, cluster, rows, dim, Out)

@@ -64,28 +64,36 @@ def merge(
         if early:
             T.pdl_sync()
             T.pdl_trigger()
+        x = T.truncdiv(row, block_h)
+        at = T.truncmod(row, block_h) * (dim + ROOM)
         merge_parts(
-            D, Part, b, row, splits, block_h, column * block_d, dim, block_d, groups, unroll, Out,
-            Lse, heads,
+            D, in_splits(Part, b, x, at), b, row, splits, MAX_SPLITS, column * block_d, dim,
+            block_d, groups, unroll, Out, Lse, heads,
         )  # fmt: skip
+
+
+def in_splits(Part, b, x, at):
+    """The row that begins at `at` of row block x, for `merge_parts`."""
+    return lambda s, d: Part[b, s, x, at + d]
 
 
 @T.macro
 def merge_parts(
-    D, Part, b, row, splits, block_h, column0, dim, block_d, groups, unroll, Out, Lse, heads
+    D, part, b, row, splits, most, column0, dim, block_d, groups, unroll, Out, Lse, heads
 ):
     """Add up the splits' parts of one row, each weighed by its largest score.
 
-    Part is [B, splits, row blocks, block_h * (dim + ROOM)], fp32: sums that are not normalised,
-    then the largest score in base 2 and the sum of weights -> columns `column0` to
-    `column0 + block_d` of Out [B, rows, dim], and Lse [B, Hq, Sq] unless None. `groups` splits are
-    loaded side by side, `unroll` times over: the loads' latency is all there is to hide.
+    `part(s, d)` is column d of the row in split s, fp32: `dim` sums that are not normalised, then
+    the largest score in base 2 and the sum of weights -> columns `column0` to `column0 + block_d`
+    of Out [B, rows, dim], and Lse [B, Hq, Sq] unless None. There are at most `most` splits, maybe
+    none. `groups` splits are loaded side by side, `unroll` times over: the loads' latency is all
+    there is to hide.
     """
     if groups == 1:
-        found = merge_in_turn(D, Part, b, row, splits, block_h, column0, dim, block_d, unroll, Out)
+        found = merge_in_turn(D, part, b, row, splits, column0, dim, block_d, unroll, Out)
     else:
         found = merge_side_by_side(
-            D, Part, b, row, splits, block_h, column0, dim, block_d, groups, unroll, Out
+            D, part, b, row, splits, most, column0, dim, block_d, groups, unroll, Out
         )
     if Lse is not None:  # noqa: SIM102  (known while tracing; the next is not)
         if column0 == 0:
@@ -93,15 +101,13 @@ def merge_parts(
 
 
 @T.macro
-def merge_in_turn(D, Part, b, row, splits, block_h, column0, dim, block_d, unroll, Out):
+def merge_in_turn(D, part, b, row, splits, column0, dim, block_d, unroll, Out):
     """For few splits: every thread finds the weights itself and adds up its columns of all splits,
     `unroll` at a time. Nothing goes through other threads, so that one trip to memory is all.
 
     Returns the row's largest score and its sum of weights.
     """
-    x = T.truncdiv(row, block_h)
-    at = T.truncmod(row, block_h) * (dim + ROOM)
-    part = D.alloc_fragment((unroll, block_d), "float32")
+    loaded = D.alloc_fragment((unroll, block_d), "float32")
     sums = D.alloc_fragment((block_d,), "float32")
     top = T.alloc_local((unroll,), "float32")
     mass = T.alloc_local((unroll,), "float32")
@@ -113,11 +119,11 @@ def merge_in_turn(D, Part, b, row, splits, block_h, column0, dim, block_d, unrol
     for s0 in T.serial(T.ceildiv(splits, unroll)):
         for u in T.unroll(unroll):
             s = T.min(s0 * unroll + u, splits - 1)
-            top[u] = Part[b, s, x, at + dim]
-            mass[u] = Part[b, s, x, at + dim + 1]
+            top[u] = part(s, dim)
+            mass[u] = part(s, dim + 1)
         for u, d in D.parallel(unroll, block_d):
             s = T.min(s0 * unroll + u, splits - 1)
-            part[u, d] = Part[b, s, x, at + column0 + d]
+            loaded[u, d] = part(s, column0 + d)
         so_far[2] = so_far[0]
         for u in T.unroll(unroll):
             so_far[2] = T.max(so_far[2], top[u])
@@ -131,7 +137,7 @@ def merge_in_turn(D, Part, b, row, splits, block_h, column0, dim, block_d, unrol
             top[u] = T.if_then_else(s0 * unroll + u < splits, T.exp2(top[u] - so_far[0]), 0)
             so_far[1] += top[u] * mass[u]
             for d in D.parallel(block_d):
-                sums[d] += top[u] * part[u, d]
+                sums[d] += top[u] * loaded[u, d]
     for d in D.parallel(block_d):
         sums[d] = T.if_then_else(so_far[1] > 0, sums[d] / so_far[1], 0)
     T.copy(sums, Out[b, row, column0 : column0 + block_d])
@@ -139,48 +145,44 @@ def merge_in_turn(D, Part, b, row, splits, block_h, column0, dim, block_d, unrol
 
 
 @T.macro
-def merge_side_by_side(
-    D, Part, b, row, splits, block_h, column0, dim, block_d, groups, unroll, Out
-):
+def merge_side_by_side(D, part, b, row, splits, most, column0, dim, block_d, groups, unroll, Out):
     """For many splits: groups of threads take turns, and find the weights together.
 
     Returns the row's largest score and its sum of weights.
     """
-    x = T.truncdiv(row, block_h)
-    at = T.truncmod(row, block_h) * (dim + ROOM)
-    part = D.alloc_fragment((unroll, groups, block_d), "float32")
-    top = D.alloc_fragment((1, MAX_SPLITS), "float32")
-    mass = D.alloc_fragment((1, MAX_SPLITS), "float32")
+    loaded = D.alloc_fragment((unroll, groups, block_d), "float32")
+    top = D.alloc_fragment((1, most), "float32")
+    mass = D.alloc_fragment((1, most), "float32")
     peak = D.alloc_fragment((1,), "float32")
     total = D.alloc_fragment((1,), "float32")
-    weight = D.alloc_shared((MAX_SPLITS,), "float32")
+    weight = D.alloc_shared((most,), "float32")
     sums = D.alloc_fragment((groups, block_d), "float32")
     across = D.alloc_shared((groups, block_d), "float32")
     out = D.alloc_fragment((block_d,), "float32")
-    for i, s in D.parallel(1, MAX_SPLITS):
-        top[i, s] = T.if_then_else(s < splits, Part[b, s, x, at + dim], LOWEST)
-        mass[i, s] = T.if_then_else(s < splits, Part[b, s, x, at + dim + 1], 0)
+    for i, s in D.parallel(1, most):
+        top[i, s] = T.if_then_else(s < splits, part(s, dim), LOWEST)
+        mass[i, s] = T.if_then_else(s < splits, part(s, dim + 1), 0)
     # Under way while the weights are found. No guard, so that all loads go out at once: splits past
     # the last weigh nothing.
     for u, g, d in D.parallel(unroll, groups, block_d):
-        part[u, g, d] = Part[b, T.min(u * groups + g, splits - 1), x, at + column0 + d]
+        loaded[u, g, d] = part(T.min(u * groups + g, splits - 1), column0 + d)
     D.reduce_max(top, peak)
-    for i, s in D.parallel(1, MAX_SPLITS):
+    for i, s in D.parallel(1, most):
         top[i, s] = T.exp2(top[i, s] - peak[i])
         mass[i, s] = mass[i, s] * top[i, s]
     D.reduce_sum(mass, total)
-    for i, s in D.parallel(1, MAX_SPLITS):
+    for i, s in D.parallel(1, most):
         weight[s] = top[i, s]
     T.clear(sums)
     for s0 in T.serial(T.ceildiv(splits, groups * unroll)):
         for u in T.unroll(unroll):
             for g, d in D.parallel(groups, block_d):
                 s = (s0 * unroll + u) * groups + g
-                sums[g, d] += part[u, g, d] * weight[T.min(s, MAX_SPLITS - 1)]
+                sums[g, d] += loaded[u, g, d] * weight[T.min(s, most - 1)]
         if (s0 + 1) * unroll * groups < splits:
             for u, g, d in D.parallel(unroll, groups, block_d):
                 s = ((s0 + 1) * unroll + u) * groups + g
-                part[u, g, d] = Part[b, T.min(s, splits - 1), x, at + column0 + d]
+                loaded[u, g, d] = part(T.min(s, splits - 1), column0 + d)
     for g, d in D.parallel(groups, block_d):
         across[g, d] = sums[g, d]
     for d in D.parallel(block_d):

@@ -103,8 +103,9 @@ def load_dense(t, Kv, KPe, b, split, splits, count):
 
 
 @T.macro
-def load_paged(t, Cache, BlockTable, page, b, split, splits, count):
-    """As load_dense. The number of the next tile's page is fetched while this one loads."""
+def load_paged(t, Cache, BlockTable, page, b, split, splits, count, done):
+    """As load_dense, after `done` other tiles. The number of the next tile's page is fetched while
+    this one loads."""
     number = T.alloc_local((2,), "int32")
     if count > 0:
         number[1] = BlockTable[b, split * BLOCK_N // page]
@@ -113,7 +114,7 @@ def load_paged(t, Cache, BlockTable, page, b, split, splits, count):
         number[0] = number[1]
         if i + 1 < count:
             number[1] = BlockTable[b, (key0 + splits * BLOCK_N) // page]
-        load_tile(t, Cache, Cache, t.dim, number[0], key0 % page, i)
+        load_tile(t, Cache, Cache, t.dim, number[0], key0 % page, done + i)
 
 
 @T.macro
@@ -125,10 +126,11 @@ def score_piece(t, scores, s, phase, piece):
 
 @T.macro
 def attend(
-    t, Q, QPe, pe_column, b, row0, rows, heads, length, hidden, split, splits, count, scale2, sent,
-    poisoned,
+    t, Q, QPe, pe_column, b, row0, rows, heads, length, hidden, split, splits, count, done, scale2,
+    sent, poisoned,
 ):  # fmt: skip
-    """Attend to `count` tiles; leave the sums of weighted V, rows .
+    """Attend to the tiles split, split + splits, ..., `count` of them, and leave the sums of
+    weighted V in `sent`. The CTA has attended to `done` tiles before.
 
     Row i of query i // heads sees the first `length - hidden + i // heads` keys. Sums are not
     normalised; column `dim` is the largest score times scale2, the next the sum of weights.
@@ -158,9 +160,9 @@ def attend(
     T.fence_proxy_async()
     T.sync_threads(BARRIER, CONSUMERS)
     for i in T.serial(count):
-        s = i % t.stages
+        s = (done + i) % t.stages
         key0 = (split + i * splits) * BLOCK_N
-        in_pieces(score_piece, t, scores, s, (i // t.stages) & 1)
+        in_pieces(score_piece, t, scores, s, ((done + i) // t.stages) & 1)
         T.wgmma_gemm(t.k_pe[s, :, :], t.q_pe, scores, transpose_B=True)
         T.wait_wgmma(0)
         if key0 + BLOCK_N > length - hidden:
@@ -247,7 +249,7 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_h, stages, block_d, threads, gro
             else:
                 attend(
                     t, Q, QPe, 0, b, x * block_h, heads, heads, keys, 0, split, splits, count,
-                    scale * LOG2E, sent, False,
+                    0, scale * LOG2E, sent, False,
                 )  # fmt: skip
                 send(t, sent, Part, b, split, x)
         merge(
@@ -288,11 +290,11 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, block_h, stages, block_d, thread
             length = SeqLens[b]
             count = share(T.ceildiv(length, BLOCK_N), split, splits)
             if T.get_thread_binding() >= CONSUMERS:
-                load_paged(t, Cache, BlockTable, page, b, split, splits, count)
+                load_paged(t, Cache, BlockTable, page, b, split, splits, count, 0)
             else:
                 attend(
                     t, Q, Q, dim, b, x * block_h, rows, heads, length, causal * (q_len - 1), split,
-                    splits, count, scale * LOG2E, sent, True,
+                    splits, count, 0, scale * LOG2E, sent, True,
                 )  # fmt: skip
                 send(t, sent, Part, b, split, x)
         merge(

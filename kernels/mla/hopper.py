@@ -1,7 +1,8 @@
 """Hopper's own schedules; where they do not fit, `portable.py` serves the call. See DESIGN.md.
 
 Up to 32 rows a sequence, decoding waits for memory, or at small batch for latency: `_turned.py`,
-and `_clustered.py` where two launches take the host longer than they take the device.
+`_clustered.py` where two launches take the host longer than they take the device, and `_even.py`
+where lengths may differ by a lot of work.
 More rows keep the tensor cores busy: `_paired.py`.
 """
 
@@ -10,7 +11,7 @@ import math
 import torch
 
 from ..common import dialect, schedule
-from . import _clustered, _paired, _turned, portable
+from . import _clustered, _even, _paired, _turned, portable
 from ._combine import ROOM, choose_splits
 from ._plan import Plan, finder
 from ._shapes import dtype_name, require_one_kv_head
@@ -99,6 +100,12 @@ def _fits(dim, pe_dim):
 
 def _plan(contract, sizes, batch, rows, keys):
     used, find = finder("hopper")
+    if contract == "paged" and rows <= TURNED_ROWS:
+        # Tiles for each multiprocessor, if all sequences are as long as may be.
+        share = batch * math.ceil(keys / _even.BLOCK_N) // dialect.current().sms
+        even = find("even", rows=rows, batch=batch, share=share)
+        if even:
+            return _even_plan(used, find, {**sizes, **even}, batch)
     rule = dict(find("splits", rows=rows, paged=int(contract == "paged")))
     most_keys = rule.pop("most_keys", math.inf)
     if rows <= TURNED_ROWS:
@@ -124,3 +131,12 @@ def _plan(contract, sizes, batch, rows, keys):
         if clustered:
             alone = _clustered.dense.get(**sizes, **clustered)
     return Plan(used, launch, (batch, splits, blocks, block_h * (DIM + ROOM)), alone)
+
+
+def _even_plan(used, find, sizes, batch):
+    """Of `_even`. How many parts a sequence has depends on the lengths; `combine` is chosen as if
+    these were equal."""
+    ctas = dialect.current().sms
+    combine = find("combine", splits=math.ceil(ctas / batch) + 1)
+    launch = _even.paged.get(**sizes, **combine)
+    return Plan(used, launch, (batch + ctas, sizes["block_h"] * (DIM + ROOM)))

@@ -23,6 +23,7 @@ MODULES = {
 }
 HERE = ("baseline", "portable")  # what this file can run
 COMBINE = importlib.import_module(f"{kernels.PACKAGE}.mla._combine")
+EVEN = importlib.import_module(f"{kernels.PACKAGE}.mla._even")
 ROUNDING = {torch.float16: 1e-3, torch.bfloat16: 8e-3}
 """Limit of a row's relative RMS error: two roundings to the dtype, with room."""
 V, QK, PAGE = 512, 576, 64
@@ -268,6 +269,8 @@ def test_hopper_falls_back_to_portable_where_it_cannot_run():
         ((1, 0, 16, 2048), "_turned.dense_parts"),
         ((1, 0, 16, 2048), "_clustered.dense"),
         ((2, 2, 16, 100), "_turned.paged_parts"),
+        ((32, 1, 16, 65536), "_even.paged"),
+        ((5, 1, 16, 65536), "_even.paged"),
         ((64, 0, 128, 8192), "_paired.dense_whole"),
         ((1, 0, 128, 8192), "_paired.dense_parts"),
         ((64, 2, 64, 8192), "_paired.paged_whole"),
@@ -334,8 +337,80 @@ def test_hopper_gives_long_ragged_sequences_more_ctas_than_there_are_processors(
     sizes = {"dim": V, "pe_dim": QK - V, "dtype": "float16"}
     with DIALECT.collect():
         dense = MODULES["hopper"]._plan("dense", sizes, 32, 16, 65536)
-        paged = MODULES["hopper"]._plan("paged", {**sizes, "page": PAGE}, 32, 16, 65536)
+        paged = MODULES["hopper"]._plan("paged", {**sizes, "page": PAGE}, 32, 32, 65536)
     assert (dense.part[1], paged.part[1]) == (4, 16)
+
+
+# ---- even shares of ragged lengths ----
+
+
+def walk(lengths: list[int], ctas: int, cta: int) -> list[tuple[int, int, int]]:
+    """(sequence, first tile, how many) that a CTA attends to, as `_even.begin` to `move_on`."""
+    tiles = [int(EVEN.tiles_of(n)) for n in lengths]
+    first, end = (int(EVEN.first_tile(sum(tiles), ctas, c)) for c in (cta, cta + 1))
+    found, before = [], 0
+    for b, own in enumerate(tiles):
+        low, high = max(first, before), min(end, before + own)
+        if low < high:
+            found.append((b, low - before, high - low))
+        before += own
+    return found
+
+
+LENGTHS = {
+    "one": [70000],
+    "one-key": [0, 0, 1],
+    "none": [0, 0],
+    "negative": [-5, 200, -70],
+    "fewer-tiles-than-ctas": [0, 64, 0, 65, 0],
+    "ends-empty": [0, 0, 5000, 0, 0, 0, 9000, 0],
+    "ragged": [1024, 65536, 3000, 64, 40000, 1, 0, 777],
+}
+
+
+@pytest.mark.parametrize("ctas", [1, 3, 132])
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+def test_even_shares_hold_every_tile_once_and_their_parts_are_found_again(lengths, ctas):
+    check_shares(lengths, ctas)
+
+
+@pytest.mark.parametrize("batch", [2, 31, 33, 300])
+@pytest.mark.parametrize("longest", [70, 3000, 65536])
+def test_even_shares_hold_every_tile_once_whatever_the_lengths(batch, longest):
+    lengths = torch.randint(longest, (batch,)) * (torch.rand(batch) < 0.8)
+    check_shares(lengths.tolist(), 132)
+
+
+def check_shares(lengths: list[int], ctas: int) -> None:
+    tiles = [int(EVEN.tiles_of(n)) for n in lengths]
+    seen: list[list[int]] = [[] for _ in lengths]
+    slots: dict[int, int] = {}  # of parts, and whose
+    shares = []
+    for cta in range(ctas):
+        walked = walk(lengths, ctas, cta)
+        shares.append(sum(count for _, _, count in walked))
+        for b, tile, count in walked:
+            seen[b] += range(tile, tile + count)
+            assert b + cta not in slots
+            slots[b + cta] = b
+    assert seen == [list(range(own)) for own in tiles]
+    assert max(shares) - min(shares) <= 1
+    assert all(0 <= slot < len(lengths) + ctas for slot in slots)
+    before = 0
+    for b, own in enumerate(tiles):
+        first, count = (int(n) for n in EVEN.parts_of(sum(tiles), ctas, before, own))
+        assert [slot for slot, whose in slots.items() if whose == b] == [
+            b + first + i for i in range(count)
+        ]
+        assert 0 <= b + first < len(lengths) + ctas  # read even where there is no part
+        before += own
+
+
+def test_hopper_evens_out_only_what_is_much_work_in_few_rows():
+    programs = on_hopper([(32, 1, 16, 65536), (2, 1, 16, 8192), (32, 2, 16, 65536)])
+    assert [p.name.rsplit(".", 1)[0].rsplit(".", 1)[1] for p, _ in programs] == [
+        "_even", "_turned", "_turned",
+    ]  # fmt: skip
 
 
 # ---- peers ----
