@@ -90,8 +90,7 @@ def dense(D, *, dim, pe_dim, dtype, stages, cluster):
             got = T.alloc_shared((cluster, width), "float32", "shared")
             come = T.alloc_cluster_barrier([cluster - 1])
             count = share(T.ceildiv(keys, BLOCK_N), rank, cluster)
-            T.pdl_sync()
-            T.pdl_trigger()
+            D.follow()
             if T.get_thread_binding() >= CONSUMERS:
                 _turned.load_dense(t, Kv, KPe, b, rank, cluster, count)
             else:

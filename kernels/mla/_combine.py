@@ -62,8 +62,7 @@ def merge(
     per_row = column_blocks(dim, block_d)
     with D.kernel(per_row, rows, batch, threads=threads) as (column, row, b):
         if early:
-            T.pdl_sync()
-            T.pdl_trigger()
+            D.follow()
         x = T.truncdiv(row, block_h)
         at = T.truncmod(row, block_h) * (dim + ROOM)
         merge_parts(

@@ -194,8 +194,7 @@ def paged(D, *, dim, pe_dim, page, dtype, block_h, stages, block_d, threads, gro
             # Static, so that it is not overlaid: the next sequence's tiles load meanwhile.
             sent = T.alloc_shared((block_h * width,), "float32", "shared")
             w = walk()
-            T.pdl_sync()
-            T.pdl_trigger()
+            D.follow()
             begin(w, SeqLens, batch, ctas, cta)
             if T.get_thread_binding() >= CONSUMERS:
                 for _ in T.serial(w.sequences[0]):
@@ -223,8 +222,7 @@ def paged(D, *, dim, pe_dim, page, dtype, block_h, stages, block_d, threads, gro
             before = T.alloc_local((1,), "int32")
             first = T.alloc_local((1,), "int32")
             count = T.alloc_local((1,), "int32")
-            T.pdl_sync()
-            T.pdl_trigger()
+            D.follow()
             count_tiles(SeqLens, batch, b, total, before)
             # In registers: spelled out at every use, TileLang would take minutes over them.
             first[0], count[0] = parts_of(total[0], ctas, before[0], tiles_of(SeqLens[b]))

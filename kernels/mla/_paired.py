@@ -122,8 +122,7 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_d, threads, groups, unroll):
             t, halves = working_set(dim, pe_dim, dtype)
             pairs = (share(T.ceildiv(keys, BLOCK_N), split, splits) + 1) // 2
             job = Work(b, x, heads, heads, keys, 0, split, splits, pairs, scale * LOG2E, False)
-            T.pdl_sync()
-            T.pdl_trigger()
+            D.follow()
             roles(
                 t, halves, job, lambda: load_dense(t, job, Q, QPe, Kv, KPe),
                 lambda s, w: finish_part(t, s, w, job, Part),
@@ -196,8 +195,7 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, block_d, threads, groups, unroll
     ):
         with T.Kernel(blocks, splits, batch, threads=3 * GROUP) as (x, split, b):
             t, halves = working_set(dim, pe_dim, dtype)
-            T.pdl_sync()
-            T.pdl_trigger()
+            D.follow()
             length = SeqLens[b]
             hidden = causal * (q_len - 1)
             count = share(T.ceildiv(length, BLOCK_N), split, splits)

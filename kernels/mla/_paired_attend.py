@@ -6,7 +6,7 @@ Each makes the weights of one tile of a pair, and adds up its own columns of V f
 import tilelang.language as T
 
 from ._combine import LOWEST
-from ._paired_state import BLOCK_H, BLOCK_N, BOTH, GROUP, WEIGHED
+from ._paired_state import BLOCK_H, BLOCK_N, BOTH, GROUP, OWN, WEIGHED
 
 
 @T.macro
@@ -51,6 +51,7 @@ def weigh(t, s, w, job, pair):
     T.copy(s.weights, t.k_pe[w])
     T.copy(s.top, t.row_top[w])
     T.fence_proxy_async()
+    T.sync_threads(OWN + w, GROUP)  # racecheck does not see that the last to arrive has written
     T.named_barrier_arrive(WEIGHED + w, 2 * GROUP)
     add_total(s, job.scale2)
 

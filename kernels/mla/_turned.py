@@ -242,8 +242,7 @@ def dense_parts(D, *, dim, pe_dim, dtype, block_h, stages, block_d, threads, gro
             t = working_set(block_h, dim, pe_dim, dtype, stages)
             sent = T.alloc_shared((block_h * (dim + ROOM),), "float32")
             count = share(T.ceildiv(keys, BLOCK_N), split, splits)
-            T.pdl_sync()
-            T.pdl_trigger()
+            D.follow()
             if T.get_thread_binding() >= CONSUMERS:
                 load_dense(t, Kv, KPe, b, split, splits, count)
             else:
@@ -285,8 +284,7 @@ def paged_parts(D, *, dim, pe_dim, page, dtype, block_h, stages, block_d, thread
         with T.Kernel(blocks, splits, batch, threads=THREADS) as (x, split, b):
             t = working_set(block_h, dim, pe_dim, dtype, stages)
             sent = T.alloc_shared((block_h * (dim + ROOM),), "float32")
-            T.pdl_sync()
-            T.pdl_trigger()
+            D.follow()
             length = SeqLens[b]
             count = share(T.ceildiv(length, BLOCK_N), split, splits)
             if T.get_thread_binding() >= CONSUMERS:

@@ -147,8 +147,7 @@ def gate_up(
             found = T.alloc_shared((1,), "int32", scope="shared")
             full = T.alloc_barrier([32] * stages)
             empty = team.barrier([4 * groups * team.size] * stages)
-            T.pdl_sync()
-            T.pdl_trigger()
+            D.follow()
             walk = Walk(
                 team, tiles_n, block_token, block_t, narrow, group_sizes, group_padded_offsets,
                 group_idx_for_bx, order, found,

@@ -11,6 +11,8 @@ The arithmetic and the tile space are `_grouped`'s; `_hopper` explains the pipel
   columns: column j of the accumulator is gate's, column 128 + j in the same thread is up's.
 """
 
+from functools import partial
+
 import tilelang.language as T
 
 from ..common.dialect import Dialect, program
@@ -26,9 +28,8 @@ from ._hopper import (
     load,
     skip,
 )
-from ._many_parts import ROWS, THREADS, list_units, multiply, produce, tile_of_turn
+from ._many_parts import ROWS, THREADS, WIDE, Walk, list_units, multiply, produce, tile_of_turn
 
-WIDE = 256  # columns of an accumulator
 PIECE = 64  # columns stored at once
 
 
@@ -50,28 +51,27 @@ def gate_up(
     tiles_n, steps = ceildiv(d_expert, block_n), ceildiv(d_hidden, BLOCK_K)
 
     @T.macro
-    def load_weights(weights, e, tile_n, at, s, w_tile, full):
-        gate, up = weights
+    def load_weights(walk, gate, up, e, tile_n, at, s):
         col = tile_n * block_n
         load(
-            gate[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, 0:block_n, :], full, s, BOTH
-        )
+            gate[e, col : col + block_n, at : at + BLOCK_K], walk.w_tile[s, 0:block_n, :],
+            walk.full, s, BOTH,
+        )  # fmt: skip
         load(
-            up[e, col : col + block_n, at : at + BLOCK_K], w_tile[s, block_n:WIDE, :], full, s, BOTH
-        )
+            up[e, col : col + block_n, at : at + BLOCK_K], walk.w_tile[s, block_n:WIDE, :],
+            walk.full, s, BOTH,
+        )  # fmt: skip
 
     @T.macro
-    def consume(
-        which: int, cta, sizes, padded, hidden, starts, x_tile, w_tile, out_tile, full, empty
-    ):
+    def consume(which: int, walk, cta, hidden, out_tile):
         acc = T.alloc_fragment((GROUP, WIDE), "float32")
         up_acc = T.alloc_fragment((GROUP, block_n), "float32")
         count = T.alloc_var("int32", init=0)
-        for turn in T.serial(team.turns(cta, starts[n_experts] * tiles_n)):
-            e, row, tile_n = tile_of_turn(team, cta, turn, starts, tiles_n, panel)
-            valid = sizes[e] - row - which * GROUP
+        for turn in T.serial(walk.turns(cta)):
+            e, row, tile_n = tile_of_turn(walk, cta, turn)
+            valid = walk.sizes[e] - row - which * GROUP
             if valid > 0:
-                multiply(x_tile, w_tile, acc, full, empty, count, steps, which * GROUP, stages)
+                multiply(walk, acc, count, which * GROUP)
                 for i, j in T.Parallel(GROUP, block_n):
                     up_acc[i, j] = acc[i, block_n + j]
                 for i, j in T.Parallel(GROUP, block_n):
@@ -81,14 +81,14 @@ def gate_up(
                 T.copy(up_acc, out_tile[which, :, :])
                 T.fence_proxy_async()
                 T.sync_threads(1 + which, 128)
-                first = padded[e] + row + which * GROUP
+                first = walk.padded[e] + row + which * GROUP
                 col = tile_n * block_n
                 T.tma_copy(
                     out_tile[which, :, :], hidden[first : first + GROUP, col : col + block_n]
                 )
                 count = count + steps
-            elif sizes[e] > row - team.rank(cta) * ROWS:
-                skip(full, empty, count, steps, stages)
+            elif walk.sizes[e] > row - team.rank(cta) * ROWS:
+                skip(walk.full, walk.empty, count, steps, stages)
                 count = count + steps
         T.tma_store_wait(0)
 
@@ -111,25 +111,21 @@ def gate_up(
             starts = T.alloc_shared((n_experts + 1,), "int32", scope="shared")
             full = T.alloc_barrier([32] * stages)
             empty = team.barrier([16] * stages)
-            T.pdl_sync()
-            T.pdl_trigger()
-            list_units(starts, group_sizes, 0)
+            walk = Walk(
+                team, tiles_n, steps, stages, panel, group_sizes, group_offsets,
+                group_padded_offsets, starts, x_tile, w_tile, full, empty,
+            )  # fmt: skip
+            D.follow()
+            list_units(walk, 0)
             T.cluster_sync()
             with T.ws(0):
                 T.dec_max_nreg(PRODUCER_REGISTERS)
                 if T.get_thread_binding() < 32:
-                    produce(
-                        team, cta, x, group_offsets, group_padded_offsets, compact, group_sizes,
-                        (gate, up), load_weights, starts, x_tile, w_tile, full, empty, tiles_n,
-                        steps, stages, panel,
-                    )  # fmt: skip
+                    produce(walk, cta, x, compact, partial(load_weights, walk, gate, up))
             for which in (0, 1):
                 with T.ws(1 + which):
                     T.inc_max_nreg(CONSUMER_REGISTERS)
-                    consume(
-                        which, cta, group_sizes, group_padded_offsets, hidden, starts, x_tile,
-                        w_tile, out_tile, full, empty,
-                    )  # fmt: skip
+                    consume(which, walk, cta, hidden, out_tile)
             T.cluster_sync()  # neither leaves while the other may still signal to it
 
     return moe_gate_up
@@ -155,29 +151,28 @@ def down(
     tiles_n, steps = ceildiv(d_hidden, WIDE), ceildiv(d_expert, BLOCK_K)
 
     @T.macro
-    def load_weights(weights, e, tile_n, at, s, w_tile, full):
+    def load_weights(walk, weight, e, tile_n, at, s):
         col = tile_n * WIDE
-        load(weights[0][e, col : col + WIDE, at : at + BLOCK_K], w_tile[s, :, :], full, s, BOTH)
+        load(
+            weight[e, col : col + WIDE, at : at + BLOCK_K], walk.w_tile[s, :, :], walk.full, s, BOTH
+        )
 
     @T.macro
-    def consume(
-        which: int, cta, route_w, sizes, offsets, padded, compact, out, starts,
-        x_tile, w_tile, out_tile, full, empty,
-    ):  # fmt: skip
+    def consume(which: int, walk, cta, route_w, compact, out, out_tile):
         acc = T.alloc_fragment((GROUP, WIDE), "float32")
         scale = T.alloc_fragment((GROUP,), "float32")
         count = T.alloc_var("int32", init=0)
-        for turn in T.serial(team.turns(cta, starts[n_experts] * tiles_n)):
-            e, tile_row, tile_n = tile_of_turn(team, cta, turn, starts, tiles_n, panel)
+        for turn in T.serial(walk.turns(cta)):
+            e, tile_row, tile_n = tile_of_turn(walk, cta, turn)
             row = tile_row + which * GROUP
             col = tile_n * WIDE
-            valid = T.min(sizes[e] - row, GROUP)
-            pair = offsets[e] + row
-            start = T.if_then_else(compact != 0, pair, padded[e] + row)
+            valid = T.min(walk.sizes[e] - row, GROUP)
+            pair = walk.offsets[e] + row
+            start = T.if_then_else(compact != 0, pair, walk.padded[e] + row)
             # Rows of `out` that this half of the tile owns: in tile space all of them.
             whole = valid > 0
             if weighted:
-                whole = T.truncdiv(sizes[e] + extra + ROWS - 1, ROWS) * ROWS > tile_row
+                whole = T.truncdiv(walk.sizes[e] + extra + ROWS - 1, ROWS) * ROWS > tile_row
             owned = T.if_then_else(T.And(compact == 0, whole), GROUP, valid)
             if valid > 0:
                 if weighted:
@@ -185,12 +180,12 @@ def down(
                         scale[i] = T.if_then_else(
                             i < valid, T.cast(route_w[pair + i], "float32"), 0
                         )
-                multiply(x_tile, w_tile, acc, full, empty, count, steps, which * GROUP, stages)
+                multiply(walk, acc, count, which * GROUP)
                 count = count + steps
             else:
                 T.clear(acc)
-                if sizes[e] > tile_row - team.rank(cta) * ROWS:
-                    skip(full, empty, count, steps, stages)
+                if walk.sizes[e] > tile_row - team.rank(cta) * ROWS:
+                    skip(walk.full, walk.empty, count, steps, stages)
                     count = count + steps
             if owned > 0:
                 if weighted:
@@ -234,25 +229,21 @@ def down(
             starts = T.alloc_shared((n_experts + 1,), "int32", scope="shared")
             full = T.alloc_barrier([32] * stages)
             empty = team.barrier([16] * stages)
-            T.pdl_sync()
-            T.pdl_trigger()
-            list_units(starts, group_sizes, extra)
+            walk = Walk(
+                team, tiles_n, steps, stages, panel, group_sizes, group_offsets,
+                group_padded_offsets, starts, x_tile, w_tile, full, empty,
+            )  # fmt: skip
+            D.follow()
+            list_units(walk, extra)
             T.cluster_sync()
             with T.ws(0):
                 T.dec_max_nreg(PRODUCER_REGISTERS)
                 if T.get_thread_binding() < 32:
-                    produce(
-                        team, cta, hidden, group_offsets, group_padded_offsets, 0, group_sizes,
-                        (weight,), load_weights, starts, x_tile, w_tile, full, empty, tiles_n,
-                        steps, stages, panel,
-                    )  # fmt: skip
+                    produce(walk, cta, hidden, 0, partial(load_weights, walk, weight))
             for which in (0, 1):
                 with T.ws(1 + which):
                     T.inc_max_nreg(CONSUMER_REGISTERS)
-                    consume(
-                        which, cta, route_w, group_sizes, group_offsets, group_padded_offsets,
-                        compact, out, starts, x_tile, w_tile, out_tile, full, empty,
-                    )  # fmt: skip
+                    consume(which, walk, cta, route_w, compact, out, out_tile)
             T.cluster_sync()  # neither leaves while the other may still signal to it
 
     return moe_down

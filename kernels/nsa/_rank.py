@@ -190,17 +190,12 @@ def importances(D, *, dtype, group, dim, kernel, stride, block, stages, splits):
                 produce(
                     Q, MeanK, b, h, t0, split, steps, q_s, k_s, q_full, q_empty, k_full, k_empty
                 )
-            with T.ws(1):
-                T.inc_max_nreg(232)
-                consume(
-                    0, Lse, Importance, scale, b, h, t0, c0, split, steps, q_s, k_s, sums, lse_s,
-                    q_full, q_empty, k_full, k_empty,
-                )  # fmt: skip
-            with T.ws(2):
-                T.inc_max_nreg(232)
-                consume(
-                    1, Lse, Importance, scale, b, h, t0, c0, split, steps, q_s, k_s, sums, lse_s,
-                    q_full, q_empty, k_full, k_empty,
-                )  # fmt: skip
+            for which in (0, 1):
+                with T.ws(1 + which):
+                    T.inc_max_nreg(232)
+                    consume(
+                        which, Lse, Importance, scale, b, h, t0, c0, split, steps, q_s, k_s, sums,
+                        lse_s, q_full, q_empty, k_full, k_empty,
+                    )  # fmt: skip
 
     return block_importances

@@ -63,14 +63,14 @@ def _score(dtype: str, scores, n, q, k, left):
 
 
 @T.macro
-def _weigh(scores, weights, row_sum, first, limit, scale, m):
+def _weigh(scores, weights, factor, first, limit, scale, m):
     """weights = exp2(scale * scores - their row's maximum), 0 for keys that are not in sight.
 
-    row_sum: 1 / the sum of each row. first: of every 16 keys.
+    factor: 1 / the sum of each row. first: of every 16 keys.
     """
     row_max = T.alloc_local((2,), "float32")
     T.fill(row_max, _tile.FLOOR)
-    T.fill(row_sum, 0)
+    T.fill(factor, 0)
     for n, r, i, j in T.grid(first.shape[0], 2, 2, 2):
         at = n * 8 + r * 4 + i * 2 + j
         scores[at] = T.if_then_else(
@@ -83,12 +83,12 @@ def _weigh(scores, weights, row_sum, first, limit, scale, m):
     for n, r, i, j in T.grid(first.shape[0], 2, 2, 2):
         at = n * 8 + r * 4 + i * 2 + j
         scores[at] = T.exp2(scores[at] - row_max[i])
-        row_sum[i] += scores[at]
+        factor[i] += scores[at]
         weights[at] = T.cast(scores[at], weights.dtype)
     for i in T.unroll(2):
-        row_sum[i] += T.shfl_xor(row_sum[i], 1)
-        row_sum[i] += T.shfl_xor(row_sum[i], 2)
-        row_sum[i] = 1.0 / T.max(row_sum[i], _tile.TINY)
+        factor[i] += T.shfl_xor(factor[i], 1)
+        factor[i] += T.shfl_xor(factor[i], 2)
+        factor[i] = 1.0 / T.max(factor[i], _tile.TINY)
 
 
 @program(writes=("Out",), pass_configs=UNCHECKED)
@@ -156,7 +156,7 @@ def attend(D, *, dtype, dim, block, count, causal, warps, turns):
             scores = T.alloc_local((pieces * 8,), "float32")
             weights = T.alloc_local((pieces * 8,), half)
             acc = T.alloc_local((dim // 2,), "float32")
-            row_sum = T.alloc_local((2,), "float32")
+            factor = T.alloc_local((2,), "float32")
             blocks = T.alloc_local((count,), "int32")
             following = T.alloc_local((count,), "int32")
             first = T.alloc_local((pieces,), "int32")
@@ -186,9 +186,9 @@ def attend(D, *, dtype, dim, block, count, causal, warps, turns):
                             row = T.min(first[n] + r * 8 + g, N - 1)
                             _load_row(k, r * (dim // 4), K, b, row, h, m)
                         _score(dtype, scores, n, q, k, left)
-                    _weigh(scores, weights, row_sum, first, limit, scale, m)
+                    _weigh(scores, weights, factor, first, limit, scale, m)
                     T.clear(acc)
                     add_values(acc, weights, V, b, h, first, limit, lane)
-                    write(Out, b, t, h * HEADS + g, acc, row_sum, m)
+                    write(Out, b, t, h * HEADS + g, acc, factor, m)
 
     return selected_short

@@ -10,12 +10,12 @@ import tilelang.language as T
 
 from ..common.dialect import program
 from . import _tile
-from ._walk_steps import ALONE, BATCH, COMPLETE, HEAD, SHARED, TILE, WORK
+from ._walk_steps import BATCH, COMPLETE, FIRST, HEAD, MOST_MORE, SECOND, SHARED, TILE, WORK
 
 
 def room(queries, count):
-    """Places for a tile's blocks: all may differ, and a step may lack one; an even number."""
-    return queries * count + 2
+    """Places for a tile's blocks: all may differ, and three steps may lack one; an even number."""
+    return queries * count + 4
 
 
 @program(writes=("Ids", "Masks", "Left", "Works", "Count"))
@@ -26,9 +26,9 @@ def plan(D, *, block, count, causal, queries, most):
     [B, H, tiles] int32, Works [tiles of all, WORK] int32, Count [2] int32). Ids holds the first key
     of each block; bit i of a mask says that query i of the tile selected it. Two blocks make a
     step. First come those that every query selected and sees to the end; then others that both
-    halves of the queries have, and what is left over of one half's alone; an odd number is followed
-    by one past every key. Then a step of the first half's blocks and one of the second's alternate:
-    no half has to pass by two, for which it would have to wait.
+    halves of the queries have; then a step of the first half's alone and one of the second's in
+    turn. A block of one half completes an odd number of shared ones, and a half that has many more
+    than the other shares some. Where a step lacks its second block, one past every key stands.
 
     Left is 1 for tiles left to _apart.py, those with more than `most` blocks, or with a query that
     names a block twice; else 0. Count[0] is raised by one for each tile that is not left, and a row
@@ -47,6 +47,11 @@ def plan(D, *, block, count, causal, queries, most):
 
     def field(value, number):
         return (value >> number * shift) & low
+
+    @T.macro
+    def end_step(Ids, Masks, b, h, tile, step):
+        Ids[b, h, tile, 2 * step + 1] = N  # no key stands there
+        Masks[b, h, tile, 2 * step + 1] = 0
 
     @T.prim_func
     def union_plan(
@@ -67,9 +72,12 @@ def plan(D, *, block, count, causal, queries, most):
             of_both = D.alloc_fragment((entries,), "int32")
             of_half = D.alloc_fragment((entries,), "int32")
             complete, shared = T.alloc_var("int32"), T.alloc_var("int32")
-            # Blocks of one half alone: in shared steps, and steps that each half has to itself.
+            # Of each half's blocks: how many it has alone, and of those in shared steps; and the
+            # steps of both, and of each alone.
             first, second = T.alloc_var("int32"), T.alloc_var("int32")
-            alone, steps = T.alloc_var("int32"), T.alloc_var("int32")
+            first_in, second_in = T.alloc_var("int32"), T.alloc_var("int32")
+            steps, last = T.alloc_var("int32"), T.alloc_var("int32")
+            first_steps, second_steps = T.alloc_var("int32"), T.alloc_var("int32")
             slot = T.alloc_var("int32")
 
             t0 = tile * queries
@@ -109,23 +117,27 @@ def plan(D, *, block, count, causal, queries, most):
             T.cumsum(half_sums)
             complete = field(both_sums[entries - 1], 0)
             shared = complete + field(both_sums[entries - 1], 1)
-            alone = T.min(field(half_sums[entries - 1], 0), field(half_sums[entries - 1], 1)) >> 1
-            first = field(half_sums[entries - 1], 0) - 2 * alone
-            second = field(half_sums[entries - 1], 1) - 2 * alone
-            steps = (shared + first + second + 1) >> 1
+            first = field(half_sums[entries - 1], 0)
+            second = field(half_sums[entries - 1], 1)
+            first_in = shared & first & 1
+            second_in = shared & second & 1 & (first_in ^ 1)
+            first_steps = (first - first_in + 1) >> 1
+            second_steps = (second - second_in + 1) >> 1
+            first_in += 2 * T.max(first_steps - second_steps - MOST_MORE, 0)
+            second_in += 2 * T.max(second_steps - first_steps - MOST_MORE, 0)
+            first_steps = (first - first_in + 1) >> 1
+            second_steps = (second - second_in + 1) >> 1
+            steps = (shared + first_in + second_in + 1) >> 1
             for e in D.parallel(entries):
                 is_first = field(of_half[e], 0) > 0
-                # Of the half's blocks, without those in shared steps.
-                number = (
-                    T.if_then_else(
-                        is_first,
-                        field(half_sums[e], 0) - first,
-                        field(half_sums[e], 1) - second,
-                    )
-                    - 1
+                rank = T.if_then_else(is_first, field(half_sums[e], 0), field(half_sums[e], 1)) - 1
+                number = rank - T.if_then_else(is_first, first_in, second_in)
+                before = T.if_then_else(
+                    is_first,
+                    T.min(number >> 1, second_steps),
+                    T.min((number >> 1) + 1, first_steps),
                 )
-                behind = shared + T.if_then_else(is_first, first, first + second) + number
-                step = steps + (number >> 1) * 2 + T.if_then_else(is_first, 0, 1)
+                at = 2 * (steps + (number >> 1) + before) + (number & 1)
                 place = T.if_then_else(
                     of_both[e] > 0,
                     T.if_then_else(
@@ -134,19 +146,24 @@ def plan(D, *, block, count, causal, queries, most):
                         complete + field(both_sums[e], 1),
                     )
                     - 1,
-                    T.if_then_else(number < 0, behind, 2 * step + (number & 1)),
+                    T.if_then_else(
+                        number < 0, shared + T.if_then_else(is_first, 0, first_in) + rank, at
+                    ),
                 )
                 if of_both[e] + of_half[e] > 0:
                     Ids[b, h, tile, place] = mine[e] * block
                     Masks[b, h, tile, place] = mask[e]
             if T.get_thread_binding() == 0:
-                if ((shared + first + second) & 1) > 0:
-                    Ids[b, h, tile, 2 * steps - 1] = N  # no key stands there
-                    Masks[b, h, tile, 2 * steps - 1] = 0
+                if ((shared + first_in + second_in) & 1) > 0:
+                    end_step(Ids, Masks, b, h, tile, steps - 1)
+                if ((first - first_in) & 1) > 0:
+                    last = first_steps - 1
+                    end_step(Ids, Masks, b, h, tile, steps + last + T.min(last, second_steps))
+                if ((second - second_in) & 1) > 0:
+                    last = second_steps - 1
+                    end_step(Ids, Masks, b, h, tile, steps + last + T.min(last + 1, first_steps))
                 Left[b, h, tile] = 1
-                if (both_sums[entries - 1] < (1 << 2 * shift)) & (
-                    shared + first + second + 4 * alone <= most
-                ):
+                if (both_sums[entries - 1] < (1 << 2 * shift)) & (shared + first + second <= most):
                     Left[b, h, tile] = 0
                     slot = T.atomic_add(Count[0], 1, return_prev=True)
                     Works[slot, TILE] = tile
@@ -154,7 +171,8 @@ def plan(D, *, block, count, causal, queries, most):
                     Works[slot, BATCH] = b
                     Works[slot, COMPLETE] = complete
                     Works[slot, SHARED] = steps
-                    Works[slot, ALONE] = alone
+                    Works[slot, FIRST] = first_steps
+                    Works[slot, SECOND] = second_steps
 
     return union_plan
 

@@ -68,26 +68,29 @@ class Walk:
 
 
 class Part(NamedTuple):
-    """The steps of a tile that a warpgroup takes: all, or those before `until` and every other one.
+    """The steps of a tile that a warpgroup takes: all, or not those of the other one of two.
 
-    The former are taken in turn. Of those behind them the first of two warpgroups has the first,
-    third, ... to itself, and passes the second's by.
+    Then those before `until` are both's, and they take them in turn; behind them a step of the
+    first warpgroup alone and one of the second's alternate for as long as there are both.
     """
 
     count: Any
     until: Any = None
     which: Any = 0
+    others: Any = 0
+    """Steps that are the other warpgroup's alone."""
 
     @property
     def passes(self) -> bool:
-        """Whether some steps are another warpgroup's alone."""
+        """Whether some steps may be the other warpgroup's."""
         return self.until is not None
 
     def at(self, m: Any) -> Any:
         """The m-th step."""
         if not self.passes:
             return m
-        return m + T.if_then_else(m >= self.until, m - self.until + self.which, 0)
+        passed = T.min(m - self.until + self.which, self.others)
+        return m + T.if_then_else(m >= self.until, passed, 0)
 
     def in_turn(self, m: Any) -> Any:
         """Whether the m-th step is taken in turn."""
@@ -96,18 +99,22 @@ class Part(NamedTuple):
     @property
     def total(self) -> Any:
         """Steps of the tile."""
-        return 2 * self.count - self.until
+        return self.count + self.others
 
 
 # Columns of the plan's list of tiles. Of which; how many blocks every query sees whole; and steps:
-# of both halves of the queries, and of each half alone.
-TILE, HEAD, BATCH, COMPLETE, SHARED, ALONE = range(6)
+# of both halves of the queries, of the first half alone, and of the second.
+TILE, HEAD, BATCH, COMPLETE, SHARED, FIRST, SECOND = range(7)
 WORK = 8
+# Of the steps that one half has alone, so many more than the other has. A warpgroup passes them by
+# before it multiplies what it holds, so with four the other one may wait for a stage for ever.
+MOST_MORE = 2
 
 
 def part_of(work, which=0):
     """The steps of a listed tile that warpgroup `which` of two takes."""
-    return Part(work[SHARED] + work[ALONE], work[SHARED], which)
+    own = T.if_then_else(which == 0, work[FIRST], work[SECOND])
+    return Part(work[SHARED] + own, work[SHARED], which, work[FIRST] + work[SECOND] - own)
 
 
 @T.macro
