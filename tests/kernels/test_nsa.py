@@ -293,7 +293,7 @@ def test_hopper_walks_unions_only_where_they_repay_a_plan():
 
 
 AROUND_LOOPS = 320
-"""Bytes of spills that were found, reading the machine code, to be a tile's and not a step's."""
+"""Bytes of spills that were found, reading the machine code, to be a tile's and hardly a step's."""
 
 
 def threads_of(source: str) -> int:
