@@ -67,6 +67,13 @@ class Processes:
             "--name", f"w{number}-{time.monotonic_ns() % 10**6}", *resources,
         )  # fmt: skip
 
+    def await_workers(self) -> None:
+        """Until all of them have come: on a busy machine one may be done before another begins."""
+        from distributed import Client
+
+        with Client(f"tcp://127.0.0.1:{self.port}", set_as_default=False) as client:
+            client.wait_for_workers(len(self.workers), timeout=120)
+
     def tend(self) -> None:
         """As a service manager would: start again what has ended."""
         for number, worker in enumerate(self.workers):

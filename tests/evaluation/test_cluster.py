@@ -99,6 +99,7 @@ def test_a_worker_without_a_gpu_compiles_for_one_with(processes, here, tmp_path)
     for number in range(4):
         syn.pack(tmp_path / "subs" / f"good-{number}.zip", here, "good", seconds=0.5)
     cluster = processes(workers=1, compiling=1)
+    cluster.await_workers()
     executor = start(cluster)
     loop, *_ = evaluate(tmp_path, tmp_path / "out", executor, patience=30.0, fenced=False)
     assert all(line.status == "finished" for line in loop.results.values())
