@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import itertools
+import math
 import re
 
 import pytest
@@ -68,6 +70,23 @@ def one_of_each_kind(found: dict[str, tuple]) -> dict[str, tuple]:
     return {name: (program, static) for name, program, static in kinds.values()}
 
 
+def to_compile(found: dict[str, tuple], target: str) -> list[str]:
+    """Which of them ptxas is to look at for spills, as it takes longer than all else here.
+
+    On sm_90a `hopper` serves most calls, so there it is the largest tile of each builder.
+    """
+    if target != "sm_90a":
+        return [*found]
+
+    def tile(name):
+        static = found[name][1]
+        sizes = (v for k, v in static.items() if TILE_SIZE.match(k) and isinstance(v, int) and v)
+        return math.prod(sizes), static.get("block_h", 0)  # of equal ones that with more rows
+
+    builders = itertools.groupby(sorted(found), key=lambda name: found[name][0].name)
+    return [max(names, key=tile) for _, names in builders]
+
+
 @pytest.mark.parametrize("op", sorted(OPERATORS))
 @pytest.mark.parametrize("target", sorted(TARGETS))
 def test_portable_kernel_lowers_within_the_target_s_limits(op, target, tmp_path):
@@ -84,8 +103,9 @@ def test_portable_kernel_lowers_within_the_target_s_limits(op, target, tmp_path)
             assert lowered.threads % 64 == 0, name
         sources[name] = lowered.source
     if target != "gfx942" and nvcc.available() and not OLDEST:
-        compiled = nvcc.compile_resources([*sources.values()], target, tmp_path)
-        for name, resources in zip(sources, compiled, strict=True):
+        chosen = to_compile(found, target)
+        compiled = nvcc.compile_resources([sources[name] for name in chosen], target, tmp_path)
+        for name, resources in zip(chosen, compiled, strict=True):
             assert resources.spills == 0, f"{name}: {resources}"
 
 
