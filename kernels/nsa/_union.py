@@ -10,30 +10,43 @@ import tilelang.language as T
 
 from ..common.dialect import program
 from . import _tile
-from ._walk_steps import BATCH, COMPLETE, FIRST, HEAD, MOST_MORE, SECOND, SHARED, TILE, WORK
+from ._union_steps import (
+    BATCH,
+    BLOCKS,
+    COMPLETE,
+    FIRST,
+    HEAD,
+    KEY,
+    MASK,
+    SECOND,
+    SHARED,
+    TILE,
+    WORK,
+    Deal,
+    lend,
+    steps_of,
+)
 
 
 def room(queries, count):
-    """Places for a tile's blocks: all may differ, and three steps may lack one; an even number."""
-    return queries * count + 4
+    """Steps for a tile's blocks, of which all may differ: three steps may lack one."""
+    return steps_of(queries * count + 3)
 
 
-@program(writes=("Ids", "Masks", "Left", "Works", "Count"))
+@program(writes=("Steps", "Left", "Works", "Count"))
 def plan(D, *, block, count, causal, queries, most):
     """The union of the blocks that each tile of `queries` neighbours selects.
 
-    (Blocks [B, N, H, count] int32, Ids, Masks [B, H, tiles, room(queries, count)] int32, Left
-    [B, H, tiles] int32, Works [tiles of all, WORK] int32, Count [2] int32). Ids holds the first key
-    of each block; bit i of a mask says that query i of the tile selected it. Two blocks make a
-    step. First come those that every query selected and sees to the end; then others that both
-    halves of the queries have; then a step of the first half's alone and one of the second's in
-    turn. A block of one half completes an odd number of shared ones, and a half that has many more
-    than the other shares some. Where a step lacks its second block, one past every key stands.
+    (Blocks [B, N, H, count] int32, Steps [B, H, tiles, room(queries, count), 4] int32, Left
+    [B, H, tiles] int32, Works [tiles of all, WORK] int32, Count [2] int32). A row of Steps has the
+    first keys of a step's two blocks and a mask of each, of which bit i says that query i of the
+    tile selected it; in the order that _union_steps.py tells. Where a step lacks its second block,
+    one past every key stands.
 
     Left is 1 for tiles left to _apart.py, those with more than `most` blocks, or with a query that
     names a block twice; else 0. Count[0] is raised by one for each tile that is not left, and a row
     of Works tells its tile, KV head, batch and how many steps there are of each kind
-    (_walk_steps.WORK): in an order that depends on timing, which nothing else does.
+    (_union_steps.WORK): in an order that depends on timing, which nothing else does.
     """
     entries = queries * count
     half = queries // 2
@@ -49,15 +62,14 @@ def plan(D, *, block, count, causal, queries, most):
         return (value >> number * shift) & low
 
     @T.macro
-    def end_step(Ids, Masks, b, h, tile, step):
-        Ids[b, h, tile, 2 * step + 1] = N  # no key stands there
-        Masks[b, h, tile, 2 * step + 1] = 0
+    def end_step(Steps, b, h, tile, step):
+        Steps[b, h, tile, step, KEY + 1] = N  # no key stands there
+        Steps[b, h, tile, step, MASK + 1] = 0
 
     @T.prim_func
     def union_plan(
         Blocks: T.Tensor((B, N, H, count), "int32"),
-        Ids: T.Tensor((B, H, tiles, room(queries, count)), "int32"),
-        Masks: T.Tensor((B, H, tiles, room(queries, count)), "int32"),
+        Steps: T.Tensor((B, H, tiles, room(queries, count), 2 * BLOCKS), "int32"),
         Left: T.Tensor((B, H, tiles), "int32"),
         Works: T.Tensor((works, WORK), "int32"),
         Count: T.Tensor((2,), "int32"),
@@ -72,12 +84,9 @@ def plan(D, *, block, count, causal, queries, most):
             of_both = D.alloc_fragment((entries,), "int32")
             of_half = D.alloc_fragment((entries,), "int32")
             complete, shared = T.alloc_var("int32"), T.alloc_var("int32")
-            # Of each half's blocks: how many it has alone, and of those in shared steps; and the
-            # steps of both, and of each alone.
             first, second = T.alloc_var("int32"), T.alloc_var("int32")
             first_in, second_in = T.alloc_var("int32"), T.alloc_var("int32")
-            steps, last = T.alloc_var("int32"), T.alloc_var("int32")
-            first_steps, second_steps = T.alloc_var("int32"), T.alloc_var("int32")
+            deal = Deal(shared, first, second, first_in, second_in)
             slot = T.alloc_var("int32")
 
             t0 = tile * queries
@@ -119,49 +128,29 @@ def plan(D, *, block, count, causal, queries, most):
             shared = complete + field(both_sums[entries - 1], 1)
             first = field(half_sums[entries - 1], 0)
             second = field(half_sums[entries - 1], 1)
-            first_in = shared & first & 1
-            second_in = shared & second & 1 & (first_in ^ 1)
-            first_steps = (first - first_in + 1) >> 1
-            second_steps = (second - second_in + 1) >> 1
-            first_in += 2 * T.max(first_steps - second_steps - MOST_MORE, 0)
-            second_in += 2 * T.max(second_steps - first_steps - MOST_MORE, 0)
-            first_steps = (first - first_in + 1) >> 1
-            second_steps = (second - second_in + 1) >> 1
-            steps = (shared + first_in + second_in + 1) >> 1
+            lent = lend(shared, first, second)
+            first_in = lent[0]
+            second_in = lent[1]
             for e in D.parallel(entries):
+                whole = field(of_both[e], 0) > 0
                 is_first = field(of_half[e], 0) > 0
                 rank = T.if_then_else(is_first, field(half_sums[e], 0), field(half_sums[e], 1)) - 1
-                number = rank - T.if_then_else(is_first, first_in, second_in)
-                before = T.if_then_else(
-                    is_first,
-                    T.min(number >> 1, second_steps),
-                    T.min((number >> 1) + 1, first_steps),
-                )
-                at = 2 * (steps + (number >> 1) + before) + (number & 1)
                 place = T.if_then_else(
                     of_both[e] > 0,
-                    T.if_then_else(
-                        field(of_both[e], 0) > 0,
-                        field(both_sums[e], 0),
-                        complete + field(both_sums[e], 1),
-                    )
+                    T.if_then_else(whole, field(both_sums[e], 0), complete + field(both_sums[e], 1))
                     - 1,
-                    T.if_then_else(
-                        number < 0, shared + T.if_then_else(is_first, 0, first_in) + rank, at
-                    ),
+                    deal.place(is_first, rank),
                 )
                 if of_both[e] + of_half[e] > 0:
-                    Ids[b, h, tile, place] = mine[e] * block
-                    Masks[b, h, tile, place] = mask[e]
+                    Steps[b, h, tile, place // BLOCKS, KEY + place % BLOCKS] = mine[e] * block
+                    Steps[b, h, tile, place // BLOCKS, MASK + place % BLOCKS] = mask[e]
             if T.get_thread_binding() == 0:
-                if ((shared + first_in + second_in) & 1) > 0:
-                    end_step(Ids, Masks, b, h, tile, steps - 1)
+                if (deal.in_shared & 1) > 0:
+                    end_step(Steps, b, h, tile, steps_of(deal.in_shared) - 1)
                 if ((first - first_in) & 1) > 0:
-                    last = first_steps - 1
-                    end_step(Ids, Masks, b, h, tile, steps + last + T.min(last, second_steps))
+                    end_step(Steps, b, h, tile, deal.step(True, deal.first_steps - 1))
                 if ((second - second_in) & 1) > 0:
-                    last = second_steps - 1
-                    end_step(Ids, Masks, b, h, tile, steps + last + T.min(last + 1, first_steps))
+                    end_step(Steps, b, h, tile, deal.step(False, deal.second_steps - 1))
                 Left[b, h, tile] = 1
                 if (both_sums[entries - 1] < (1 << 2 * shift)) & (shared + first + second <= most):
                     Left[b, h, tile] = 0
@@ -170,9 +159,9 @@ def plan(D, *, block, count, causal, queries, most):
                     Works[slot, HEAD] = h
                     Works[slot, BATCH] = b
                     Works[slot, COMPLETE] = complete
-                    Works[slot, SHARED] = steps
-                    Works[slot, FIRST] = first_steps
-                    Works[slot, SECOND] = second_steps
+                    Works[slot, SHARED] = steps_of(deal.in_shared)
+                    Works[slot, FIRST] = deal.first_steps
+                    Works[slot, SECOND] = deal.second_steps
 
     return union_plan
 

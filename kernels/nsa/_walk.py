@@ -18,23 +18,10 @@ import tilelang.language as T
 
 from ..common.dialect import BY_ROLE, program
 from . import _tile
+from ._union_steps import BATCH, BLOCKS, COMPLETE, HEAD, TILE, WORK, Part, part_of
 from ._walk_ring import TILES, WARP, fetch_dense, fetch_queries, fetch_selected, make_ring
 from ._walk_rows import OWN, allocate, finish, give_first_turn, save, stash, walk, which
-from ._walk_steps import (
-    BATCH,
-    COMPLETE,
-    HEAD,
-    TILE,
-    WORK,
-    Part,
-    Walk,
-    advance,
-    begin,
-    part_of,
-    read,
-    steps,
-    turns,
-)
+from ._walk_steps import KEYS, Walk, advance, begin, read, steps, turns
 
 MANUAL = {
     **BY_ROLE,
@@ -46,7 +33,7 @@ MANUAL = {
 
 
 @T.macro
-def _take_unions(w, ring, out_s, cta, Ids, Masks, Works, number, Gate, Out, scale):
+def _take_unions(w, ring, out_s, cta, Steps, Works, number, Gate, Out, scale):
     """What the consumers do with the CTA's tiles."""
     rows = allocate(w)
     work = T.alloc_local((WORK,), "int32")
@@ -54,19 +41,17 @@ def _take_unions(w, ring, out_s, cta, Ids, Masks, Works, number, Gate, Out, scal
     count = T.alloc_var("int32", init=0)
     give_first_turn(w)
     tiles = turns(w, number, cta)
-    read(w, Works, 0, tiles, cta, following)
+    read(w, Works, 0, cta, following)
     for turn in T.serial(tiles):
         for column in T.unroll(WORK):
             work[column] = following[column]
-        read(w, Works, turn + 1, tiles, cta, following)  # early, so that nobody waits for it
         tile, h, b = work[TILE], work[HEAD], work[BATCH]
         part = part_of(work, which())
         T.mbarrier_wait_parity(ring.q_full[turn % TILES], turn // TILES & 1)
-        walk(
-            w, "union", ring, rows, turn, count, part, tile, h, b, Ids, Masks,
-            work[COMPLETE], scale,
-        )  # fmt: skip
+        walk(w, "union", ring, rows, turn, count, part, tile, h, b, Steps, work[COMPLETE], scale)
         count = count + part.total
+        # While this one is finished, so that nobody waits for it.
+        read(w, Works, T.min(turn + 1, tiles - 1), cta, following)
         finish(w, rows, tile, h, b, Gate)
         if Gate is not None:
             for i, j in T.Parallel(w.height, w.dim):
@@ -77,7 +62,7 @@ def _take_unions(w, ring, out_s, cta, Ids, Masks, Works, number, Gate, Out, scal
 
 
 @T.macro
-def _unions(w, Q, K, V, Ids, Masks, Works, Count, Gate, Out, scale):
+def _unions(w, Q, K, V, Steps, Works, Count, Gate, Out, scale):
     with T.Kernel(w.sms, threads=128 + w.everyone) as cta:
         ring = make_ring(w)
         out_s = T.alloc_shared((w.height, w.dim), w.half)
@@ -85,17 +70,17 @@ def _unions(w, Q, K, V, Ids, Masks, Works, Count, Gate, Out, scale):
         with T.ws(0):
             T.dec_max_nreg(w.registers[0])
             if T.get_thread_binding() < WARP:
-                fetch_selected(w, K, ring.k, ring.k_full, ring.k_empty, Ids, Works, number, cta)
+                fetch_selected(w, K, ring.k, ring.k_full, ring.k_empty, Steps, Works, number, cta)
             elif T.get_thread_binding() < 2 * WARP:
-                fetch_selected(w, V, ring.v, ring.v_full, ring.v_empty, Ids, Works, number, cta)
+                fetch_selected(w, V, ring.v, ring.v_full, ring.v_empty, Steps, Works, number, cta)
             elif T.get_thread_binding() < 3 * WARP:
                 work = T.alloc_local((WORK,), "int32")
                 for turn in T.serial(turns(w, number, cta)):
-                    read(w, Works, turn, turn + 1, cta, work)
+                    read(w, Works, turn, cta, work)
                     fetch_queries(w, ring, turn, work[TILE], work[HEAD], work[BATCH], Q)
         with T.ws(*range(1, 1 + w.consumers)):
             T.inc_max_nreg(w.registers[1])
-            _take_unions(w, ring, out_s, cta, Ids, Masks, Works, number, Gate, Out, scale)
+            _take_unions(w, ring, out_s, cta, Steps, Works, number, Gate, Out, scale)
 
 
 @T.macro
@@ -113,10 +98,7 @@ def _take_branches(w, ring, out_s, cta, works, GCmp, GSwa, Out, Lse, scale):
         tile = w.tiles - 1 - at[0]
         total = steps(w, "prefix", tile)
         T.mbarrier_wait_parity(ring.q_full[turn % TILES], turn // TILES & 1)
-        walk(
-            w, "prefix", ring, rows, turn, count, Part(total), tile, h, b, None, None, None,
-            scale,
-        )  # fmt: skip
+        walk(w, "prefix", ring, rows, turn, count, Part(total), tile, h, b, None, None, scale)
         count = count + total
         for i in T.Parallel(w.height):
             t = tile * w.queries + i // w.group
@@ -127,10 +109,7 @@ def _take_branches(w, ring, out_s, cta, works, GCmp, GSwa, Out, Lse, scale):
         finish(w, rows, tile, h, b, GCmp)
         stash(rows, out_s)
         total = steps(w, "window", tile)
-        walk(
-            w, "window", ring, rows, turn, count, Part(total), tile, h, b, None, None, None,
-            scale,
-        )  # fmt: skip
+        walk(w, "window", ring, rows, turn, count, Part(total), tile, h, b, None, None, scale)
         count = count + total
         finish(w, rows, tile, h, b, GSwa)
         T.sync_threads(OWN + which(), 128)
@@ -163,12 +142,12 @@ def _branches(w, works, Q, MeanK, MeanV, K, V, GCmp, GSwa, Out, Lse, scale):
             _take_branches(w, ring, out_s, cta, works, GCmp, GSwa, Out, Lse, scale)
 
 
-def _build_union(D, *, adds, dtype, group, dim, stages, consumers, block, entries, causal=True):
+def _build_union(D, *, adds, dtype, group, dim, stages, consumers, block, room, causal=True):
     B, N, H, HQ, tiles, works = (
         T.dynamic(name) for name in ("batch", "seqlen", "kv_heads", "q_heads", "tiles", "works")
     )
     half = D.dtype(dtype)
-    assert consumers == 2  # as many parts has the plan's list
+    assert consumers == 2 and block * BLOCKS == KEYS  # as the plan has it
     w = Walk(
         half, group, dim, stages, consumers, D.target.sms, N, H, None, tiles, block=block,
         causal=causal,
@@ -182,15 +161,14 @@ def _build_union(D, *, adds, dtype, group, dim, stages, consumers, block, entrie
             Q: T.Tensor((B, N, HQ, dim), half),
             K: T.Tensor((B, N, H, dim), half),
             V: T.Tensor((B, N, H, dim), half),
-            Ids: T.Tensor((B, H, tiles, entries), "int32"),
-            Masks: T.Tensor((B, H, tiles, entries), "int32"),
+            Steps: T.Tensor((B, H, tiles, room, 2 * BLOCKS), "int32"),
             Works: T.Tensor((works, WORK), "int32"),
             Count: T.Tensor((2,), "int32"),
             Gate: T.Tensor((B, N, HQ), half),
             Out: T.Tensor((B, N, HQ, dim), half),
             scale: T.float32,
         ):
-            _unions(w, Q, K, V, Ids, Masks, Works, Count, Gate, Out, scale)
+            _unions(w, Q, K, V, Steps, Works, Count, Gate, Out, scale)
 
         return union_walk_gated
 
@@ -199,14 +177,13 @@ def _build_union(D, *, adds, dtype, group, dim, stages, consumers, block, entrie
         Q: T.Tensor((B, N, HQ, dim), half),
         K: T.Tensor((B, N, H, dim), half),
         V: T.Tensor((B, N, H, dim), half),
-        Ids: T.Tensor((B, H, tiles, entries), "int32"),
-        Masks: T.Tensor((B, H, tiles, entries), "int32"),
+        Steps: T.Tensor((B, H, tiles, room, 2 * BLOCKS), "int32"),
         Works: T.Tensor((works, WORK), "int32"),
         Count: T.Tensor((2,), "int32"),
         Out: T.Tensor((B, N, HQ, dim), half),
         scale: T.float32,
     ):
-        _unions(w, Q, K, V, Ids, Masks, Works, Count, None, Out, scale)
+        _unions(w, Q, K, V, Steps, Works, Count, None, Out, scale)
 
     return union_walk
 
@@ -215,8 +192,8 @@ def _build_union(D, *, adds, dtype, group, dim, stages, consumers, block, entrie
 def union(D, **static):
     """Out = attention over the blocks of the plan (of _union.py), for the tiles that it holds.
 
-    (Q [B, N, HQ, dim], K, V [B, N, H, dim], Ids, Masks [B, H, tiles, entries],
-    Works [tiles of all, WORK], Count [2], Out like Q, scale)
+    (Q [B, N, HQ, dim], K, V [B, N, H, dim], Steps [B, H, tiles, room, 4], Works
+    [tiles of all, WORK], Count [2], Out like Q, scale)
     """
     return _build_union(D, adds=False, **static)
 

@@ -9,20 +9,8 @@ from typing import Any
 
 import tilelang.language as T
 
-from ._walk_steps import (
-    BATCH,
-    HEAD,
-    KEYS,
-    TILE,
-    WORK,
-    advance,
-    begin,
-    first,
-    part_of,
-    read,
-    steps,
-    turns,
-)
+from ._union_steps import BATCH, BLOCKS, HEAD, KEY, TILE, WORK, part_of
+from ._walk_steps import KEYS, advance, begin, first, read, steps, turns
 
 WARP = 32
 ROLLED = {"pragma_unroll_factor": 1}  # of a loop that seldom runs: less code
@@ -126,23 +114,23 @@ def fetch_pair(w, X, x_s, full, number, h, b, k0, k1):
 
 
 @T.macro
-def fetch_selected(w, X, x_s, full, empty, Ids, Works, number, cta):
+def fetch_selected(w, X, x_s, full, empty, Steps, Works, number, cta):
     """The keys or values of all the tiles that the plan lists for a CTA."""
     work = T.alloc_local((WORK,), "int32")
-    following = T.alloc_local((2,), "int32")
+    following = T.alloc_local((BLOCKS,), "int32")
     k0, k1 = T.alloc_var("int32"), T.alloc_var("int32")
     count = T.alloc_var("int32", init=0)
     for turn in T.serial(turns(w, number, cta)):
-        read(w, Works, turn, turn + 1, cta, work)
+        read(w, Works, turn, cta, work)
         total = part_of(work).total
-        for i in T.vectorized(2):
-            following[i] = Ids[work[BATCH], work[HEAD], work[TILE], i]
+        for i in T.vectorized(BLOCKS):
+            following[i] = Steps[work[BATCH], work[HEAD], work[TILE], 0, KEY + i]
         for n in T.serial(total):
             k0 = following[0]
             k1 = following[1]
-            for i in T.vectorized(2):
-                following[i] = Ids[
-                    work[BATCH], work[HEAD], work[TILE], T.min(n + 1, total - 1) * 2 + i
+            for i in T.vectorized(BLOCKS):
+                following[i] = Steps[
+                    work[BATCH], work[HEAD], work[TILE], T.min(n + 1, total - 1), KEY + i
                 ]
             s = stage(w, count + n)
             T.mbarrier_wait_parity(empty[s], phase(w, count + n) ^ 1)

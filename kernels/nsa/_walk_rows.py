@@ -11,6 +11,7 @@ from typing import Any
 import tilelang.language as T
 
 from . import _tile
+from ._union_steps import BLOCKS, KEY, MASK
 from ._walk_ring import TILES, pass_by, phase, release, stage
 from ._walk_steps import KEYS, first, partly, reach
 
@@ -32,8 +33,8 @@ class Rows:
     factor: Any
     row_sum: Any
     mass: Any  # [rows, LANES]: what each thread has of row_sum, added up at the end of a list
-    step_mass: Any
-    where: Any  # [4], of each thread: first keys and masks of the step's blocks; see `look`
+    step_mass: Any  # of a step; and before, of narrow heads, its largest scores
+    where: Any  # [4], of each thread: the step, as the plan has it; see `look`
 
 
 @T.macro
@@ -47,7 +48,7 @@ def allocate(w):
     row_sum = T.alloc_fragment((w.height,), "float32")
     mass = T.alloc_fragment((w.height, LANES), "float32")
     step_mass = T.alloc_fragment((w.height, LANES), "float32")
-    where = T.alloc_local((4,), "int32")
+    where = T.alloc_local((2 * BLOCKS,), "int32")
     return Rows(scores, p, acc, row_max, new_max, factor, row_sum, mass, step_mass, where)
 
 
@@ -86,10 +87,10 @@ def mask(w, name: str, rows, tile):
     mine = (T.get_thread_binding() // 32 - 4) * 16 // w.group
     t = tile * w.queries + mine
     if name == "union":
-        for part in w.parts:
-            end = reach(w, name, t) - rows.where[part]
-            chosen = (rows.where[2 + part] >> mine) & 1
-            block = part * w.block
+        for i in (0, 1):  # a tuple: known while tracing
+            end = reach(w, name, t) - rows.where[KEY + i]
+            chosen = (rows.where[MASK + i] >> mine) & 1
+            block = i * w.block
             hide(rows, block, block + w.block, T.if_then_else(chosen > 0, end, 0))
     else:
         hide(rows, 0, KEYS, reach(w, name, t) - rows.where[0])
@@ -102,37 +103,40 @@ def weigh(rows, scale):
     """Scores become weights; `factor` is for the sums of the steps before."""
     height = rows.scores.shape[0]
     T.copy(rows.row_max, rows.new_max)
-    T.reduce_max(rows.scores, rows.new_max, dim=1, clear=False)
+    # Columns 8 apart are one thread's.
+    pieces = T.reshape(rows.scores, (height, KEYS // LANES, LANES))
+    if rows.acc.shape[1] <= 64:  # four chains instead of two: a wait where products are few
+        T.reduce_max(pieces, rows.step_mass, dim=1)
+        T.reduce_max(rows.step_mass, rows.new_max, dim=1, clear=False)
+    else:
+        T.reduce_max(rows.scores, rows.new_max, dim=1, clear=False)
     for i in T.Parallel(height):
         rows.factor[i] = T.exp2((rows.row_max[i] - rows.new_max[i]) * scale)
     for i, j in T.Parallel(height, KEYS):
         rows.scores[i, j] = T.exp2(rows.scores[i, j] * scale - rows.new_max[i] * scale)
-    # Columns 8 apart are one thread's, so no thread waits for another.
-    T.reduce_sum(T.reshape(rows.scores, (height, KEYS // LANES, LANES)), rows.step_mass, dim=1)
+    T.reduce_sum(pieces, rows.step_mass, dim=1)
     for i, j in T.Parallel(height, LANES):
         rows.mass[i, j] = rows.mass[i, j] * rows.factor[i] + rows.step_mass[i, j]
     T.copy(rows.new_max, rows.row_max)
 
 
 @T.macro
-def look(w, name: str, rows, tile, n, h, b, Ids, Masks):
+def look(w, name: str, rows, tile, n, h, b, Steps):
     """Which keys step n stands for; early, so that nobody waits for it later."""
     if name == "union":
-        for part in w.parts:
-            rows.where[part] = Ids[b, h, tile, w.pair * n + part]
-            rows.where[2 + part] = Masks[b, h, tile, w.pair * n + part]
+        for i in T.vectorized(2 * BLOCKS):
+            rows.where[i] = Steps[b, h, tile, n, i]
     else:
         rows.where[0] = first(w, name, tile) + n * KEYS
 
 
 @T.macro
-def weights(w, name: str, rows, tile, n, complete, scale):
+def hide_unseen(w, name: str, rows, tile, n, complete):
     unseen = partly(w, name, tile, n, rows.where[0], complete)
     # In a variable, as TileLang's prover works on what a condition is made of wherever it stands.
     some = T.alloc_var("int32", init=T.cast(unseen, "int32"))
     if some > 0:
         mask(w, name, rows, tile)
-    weigh(rows, scale)
 
 
 @T.macro
@@ -149,7 +153,7 @@ def multiply_keys(ring, rows, turn, s):
 
 
 @T.macro
-def walk(w, name: str, ring, rows, turn, count, part, tile, h, b, Ids, Masks, complete, scale):
+def walk(w, name: str, ring, rows, turn, count, part, tile, h, b, Steps, complete, scale):
     """The tile's attention over a list, not yet divided by row_sum, into acc.
 
     `turn` numbers the CTA's tiles, `count` the steps before this list.
@@ -158,56 +162,61 @@ def walk(w, name: str, ring, rows, turn, count, part, tile, h, b, Ids, Masks, co
     T.fill(rows.mass, 0)
     T.fill(rows.acc, 0)
     if part.count > 0:
-        n0 = part.at(0)
-        s0 = stage(w, count + n0)
+        here = T.alloc_var("int32", init=part.at(0))
+        before = T.alloc_var("int32")
+        s_first = stage(w, count + here)
         if part.passes:
-            pass_by(w, ring.k_full, ring.k_empty, count, 0, n0)
-            pass_by(w, ring.v_full, ring.v_empty, count, 0, n0)
-        look(w, name, rows, tile, n0, h, b, Ids, Masks)
-        T.mbarrier_wait_parity(ring.k_full[s0], phase(w, count + n0))
-        multiply_keys(ring, rows, turn, s0)
+            pass_by(w, ring.k_full, ring.k_empty, count, 0, here)
+            pass_by(w, ring.v_full, ring.v_empty, count, 0, here)
+        look(w, name, rows, tile, here, h, b, Steps)
+        T.mbarrier_wait_parity(ring.k_full[s_first], phase(w, count + here))
+        multiply_keys(ring, rows, turn, s_first)
         T.wait_wgmma(0)
-        release(ring.k_empty, s0)
-        weights(w, name, rows, tile, n0, complete, scale)
+        release(ring.k_empty, s_first)
+        hide_unseen(w, name, rows, tile, here, complete)
+        ahead = T.alloc_var("int32", init=part.at(T.min(1, part.count - 1)))
+        look(w, name, rows, tile, ahead, h, b, Steps)
+        weigh(rows, scale)
         T.copy(rows.scores, rows.p)
         for m in T.serial(1, part.count):
-            n = part.at(m)
-            s = stage(w, count + n)
-            n1 = part.at(m - 1)  # the step before
-            s1 = stage(w, count + n1)
-            look(w, name, rows, tile, n, h, b, Ids, Masks)
+            before = here
+            here = ahead
+            s, s_before = stage(w, count + here), stage(w, count + before)
             if part.passes:
-                pass_by(w, ring.k_full, ring.k_empty, count, n1 + 1, n)
-            T.mbarrier_wait_parity(ring.k_full[s], phase(w, count + n))
+                pass_by(w, ring.k_full, ring.k_empty, count, before + 1, here)
+            T.mbarrier_wait_parity(ring.k_full[s], phase(w, count + here))
             if part.in_turn(m):
                 T.sync_threads(TURN + which(), 256)
             multiply_keys(ring, rows, turn, s)
-            T.mbarrier_wait_parity(ring.v_full[s1], phase(w, count + n1))
-            T.wgmma_gemm(rows.p, ring.v[s1, :, :], rows.acc, policy=FULL)
+            T.mbarrier_wait_parity(ring.v_full[s_before], phase(w, count + before))
+            T.wgmma_gemm(rows.p, ring.v[s_before, :, :], rows.acc, policy=FULL)
             if part.in_turn(m):
                 T.named_barrier_arrive(TURN + T.truncmod(which() + 1, w.consumers), 256)
             T.wait_wgmma(1)
             release(ring.k_empty, s)
-            weights(w, name, rows, tile, n, complete, scale)
+            hide_unseen(w, name, rows, tile, here, complete)
+            # What the next step is comes to be known under this one's weights.
+            ahead = part.at(T.min(m + 1, part.count - 1))
+            look(w, name, rows, tile, ahead, h, b, Steps)
+            weigh(rows, scale)
             T.wait_wgmma(0)
-            release(ring.v_empty, s1)
+            release(ring.v_empty, s_before)
             if part.passes:
-                pass_by(w, ring.v_full, ring.v_empty, count, n1 + 1, n)
+                pass_by(w, ring.v_full, ring.v_empty, count, before + 1, here)
             for i, j in T.Parallel(w.height, w.dim):
                 rows.acc[i, j] *= rows.factor[i]
             T.copy(rows.scores, rows.p)
         if name != "prefix":
             release(ring.q_empty, turn % TILES)
-        n2 = part.at(part.count - 1)
-        s2 = stage(w, count + n2)
         if part.passes:
-            pass_by(w, ring.k_full, ring.k_empty, count, n2 + 1, part.total)
-        T.mbarrier_wait_parity(ring.v_full[s2], phase(w, count + n2))
-        T.wgmma_gemm(rows.p, ring.v[s2, :, :], rows.acc, policy=FULL)
+            pass_by(w, ring.k_full, ring.k_empty, count, here + 1, part.total)
+        s_last = stage(w, count + here)
+        T.mbarrier_wait_parity(ring.v_full[s_last], phase(w, count + here))
+        T.wgmma_gemm(rows.p, ring.v[s_last, :, :], rows.acc, policy=FULL)
         T.wait_wgmma(0)
-        release(ring.v_empty, s2)
+        release(ring.v_empty, s_last)
         if part.passes:
-            pass_by(w, ring.v_full, ring.v_empty, count, n2 + 1, part.total)
+            pass_by(w, ring.v_full, ring.v_empty, count, here + 1, part.total)
     elif name == "union":
         release(ring.q_empty, turn % TILES)
         pass_by(w, ring.k_full, ring.k_empty, count, 0, part.total)

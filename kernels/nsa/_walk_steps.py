@@ -1,11 +1,12 @@
 """Which tiles a CTA of `_walk` takes in turn, and which keys the steps of a tile stand for."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import tilelang.language as T
 
 from ._dense import seen
+from ._union_steps import BLOCKS, WORK
 
 KEYS = 128  # of a step
 ROWS = 64  # of a tile, for each consumer warpgroup
@@ -25,7 +26,7 @@ class Walk:
     H: Any  # KV heads
     W: Any  # compressed keys
     tiles: Any  # of a sequence and KV head
-    block: int = KEYS  # keys of a selected block
+    block: int = KEYS // BLOCKS  # keys of a selected block
     causal: bool = True
     window: int = 0
     kernel: int = 1
@@ -42,11 +43,6 @@ class Walk:
         return ROWS // self.group
 
     @property
-    def pair(self):
-        """Blocks of a step."""
-        return KEYS // self.block
-
-    @property
     def height(self):
         """Rows of a tile."""
         return ROWS * self.consumers
@@ -57,70 +53,15 @@ class Walk:
         return 128 * self.consumers
 
     @property
-    def parts(self):
-        """The blocks of a step, to be looped over while tracing."""
-        return tuple(range(self.pair))
-
-    @property
     def registers(self):
         """Of a thread that produces, and of one that consumes."""
         return (40, 232) if self.consumers == 2 else (32, 160)
 
 
-class Part(NamedTuple):
-    """The steps of a tile that a warpgroup takes: all, or not those of the other one of two.
-
-    Then those before `until` are both's, and they take them in turn; behind them a step of the
-    first warpgroup alone and one of the second's alternate for as long as there are both.
-    """
-
-    count: Any
-    until: Any = None
-    which: Any = 0
-    others: Any = 0
-    """Steps that are the other warpgroup's alone."""
-
-    @property
-    def passes(self) -> bool:
-        """Whether some steps may be the other warpgroup's."""
-        return self.until is not None
-
-    def at(self, m: Any) -> Any:
-        """The m-th step."""
-        if not self.passes:
-            return m
-        passed = T.min(m - self.until + self.which, self.others)
-        return m + T.if_then_else(m >= self.until, passed, 0)
-
-    def in_turn(self, m: Any) -> Any:
-        """Whether the m-th step is taken in turn."""
-        return m < self.until if self.passes else True
-
-    @property
-    def total(self) -> Any:
-        """Steps of the tile."""
-        return self.count + self.others
-
-
-# Columns of the plan's list of tiles. Of which; how many blocks every query sees whole; and steps:
-# of both halves of the queries, of the first half alone, and of the second.
-TILE, HEAD, BATCH, COMPLETE, SHARED, FIRST, SECOND = range(7)
-WORK = 8
-# Of the steps that one half has alone, so many more than the other has. A warpgroup passes them by
-# before it multiplies what it holds, so with four the other one may wait for a stage for ever.
-MOST_MORE = 2
-
-
-def part_of(work, which=0):
-    """The steps of a listed tile that warpgroup `which` of two takes."""
-    own = T.if_then_else(which == 0, work[FIRST], work[SECOND])
-    return Part(work[SHARED] + own, work[SHARED], which, work[FIRST] + work[SECOND] - own)
-
-
 @T.macro
-def read(w, Works, turn, count, cta, work):
-    """The tile that a CTA takes in its `turn`, of `count`; the last one again after it."""
-    row = T.max(T.min(turn, count - 1), 0) * w.sms + cta
+def read(w, Works, turn, cta, work):
+    """The tile that a CTA takes in its `turn`."""
+    row = turn * w.sms + cta
     for column in T.vectorized(WORK // 2):
         work[column] = Works[row, column]
     for column in T.vectorized(WORK // 2):
@@ -150,7 +91,7 @@ def steps(w, name, tile):
 def partly(w, name, tile, n, k0, complete):
     """Whether some query of the tile does not see all keys of step n."""
     if name == "union":
-        return w.pair * n + w.pair > complete
+        return BLOCKS * (n + 1) > complete
     unseen = k0 + KEYS > reach(w, name, tile * w.queries)
     if name == "window":
         return unseen | (k0 < (tile + 1) * w.queries - w.window)

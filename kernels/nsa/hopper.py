@@ -6,7 +6,7 @@ from ..common.dialect import current, memo, remember
 from ..common.schedule import schedule
 from . import _apart, _blocks, _dense, _rank, _selected, _short, _union, _walk, portable
 from ._tile import LOG2E
-from ._walk_steps import WORK
+from ._union_steps import BLOCKS, WORK
 from .portable import DTYPES
 
 LEAST = 8192  # queries times KV heads from which on a plan repays its launches
@@ -81,17 +81,17 @@ def _attention(q, k, blocks, block_size, causal, gated):
     plan = _union.plan.get(**static, count=count, queries=queries, most=most)
     program = _walk.union_gated if gated else _walk.union
     room = _union.room(queries, count)
-    walk = program.get(**heads, entries=room, **use)
+    walk = program.get(**heads, room=room, **use)
     attend_left = _left(q, k, blocks, block_size, causal, gated, queries)
     tiles = -(-N // queries)
-    shapes = [(B, H, tiles, room)] * 2 + [(B, H, tiles), (B * H * tiles, WORK)]
+    shapes = [(B, H, tiles, room, 2 * BLOCKS), (B, H, tiles), (B * H * tiles, WORK)]
 
     def launch(q, k, v, blocks, *rest):
         like = {"dtype": torch.int32, "device": q.device}
-        ids, masks, left, works = (torch.empty(s, **like) for s in shapes)
+        steps, left, works = (torch.empty(s, **like) for s in shapes)
         number = torch.zeros(2, **like)  # of tiles listed here and there
-        plan(blocks, ids, masks, left, works, number)
-        walk(q, k, v, ids, masks, works, number, *rest)
+        plan(blocks, steps, left, works, number)
+        walk(q, k, v, steps, works, number, *rest)
         attend_left(q, k, v, blocks, left, number, *rest)
 
     return launch

@@ -292,7 +292,7 @@ def test_hopper_walks_unions_only_where_they_repay_a_plan():
     assert ask_selected(8192, 1, 16, 64) == ["_selected.attend"]
 
 
-AROUND_LOOPS = 320
+AROUND_LOOPS = 256
 """Bytes of spills that were found, reading the machine code, to be a tile's and hardly a step's."""
 
 
