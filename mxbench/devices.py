@@ -73,7 +73,7 @@ def require_apart(kind: str, workers: int, command: str) -> None:
     if kind == "cpu" and workers > 1:
         raise MxbenchError(
             f"{command} times one case at a time, and a CPU is one device",
-            "leave --devices out; check and fuzz may use it on a CPU",
+            "leave --devices out; check, fuzz and doctor may use it on a CPU",
         )
 
 

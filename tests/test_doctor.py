@@ -118,8 +118,20 @@ def test_the_command_tells_official_from_strict(tmp_path):
     assert case["case"] == "mla/smoke/dense-judge-scale" and len(case["findings"]) == 15
 
 
+def test_two_workers_find_what_one_finds_in_the_same_order():
+    words = ["doctor", "mla", "--suite", "smoke", "--case", "dense-B*", "--honest", "1", "--json"]
+    words += ["--target", "cpu"]
+    one, two = (
+        json.loads(sandbox.run(sandbox.REPOSITORY, *words, *more).stdout)
+        for more in ([], ["--devices", "0,1"])
+    )
+    assert len(one["cases"]) > 3 and one == two
+
+
 def test_bad_input_is_one_clear_message():
     done = sandbox.run(sandbox.REPOSITORY, "doctor", "mla", "--honest", "0")
     assert done.returncode == 2 and "--honest must be at least 1, not 0" in done.stderr
     done = sandbox.run(sandbox.REPOSITORY, "doctor", "mlla")
     assert done.returncode == 2 and "did you mean 'mla'?" in done.stderr
+    done = sandbox.run(sandbox.REPOSITORY, "doctor", "mla", "--devices", "0,0")
+    assert done.returncode == 2 and "names a device twice" in done.stderr

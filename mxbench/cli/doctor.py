@@ -28,6 +28,7 @@ def doctor_command(
         int, typer.Option(metavar="N", help="Right results, rounded in N ways, that must pass.")
     ] = 20,
     target: options.Target = "auto",
+    devices: options.Devices = None,
     seqlen: options.Seqlen = None,
     batch: options.Batch = None,
     tokens: options.Tokens = None,
@@ -44,8 +45,8 @@ def doctor_command(
     """
     if honest < 1:
         raise MxbenchError(f"--honest must be at least 1, not {honest}")
-    done, device = _diagnosed(op, suite, case, contract, honest, target, seqlen, batch, tokens,
-                              set_, quiet)  # fmt: skip
+    done, device = _diagnosed(op, suite, case, contract, honest, target, devices, seqlen, batch,
+                              tokens, set_, quiet)  # fmt: skip
     if json:
         _print_json(done, device)
     else:
@@ -67,39 +68,50 @@ def _diagnosed(
     contract: str | None,
     honest: int,
     target: str,
+    chosen: str | None,
     seqlen: int | None,
     batch: int | None,
     tokens: int | None,
     changes: list[str] | None,
     quiet: bool,
 ) -> tuple[list[tuple[Case, Diagnosis]], DeviceInfo]:
-    from .. import view, workspace
+    """Every case with what was found, in the suite's order. chosen: `--devices`."""
+    from .. import devices, view, workspace
     from ..diagnosis import Diagnosis
     from ..plan import make_steps
+    from ..runner.crew import Crew
     from ..runner.limits import default_timeout, reason_to_skip
     from ..runner.supervisor import Supervisor
     from .running import build_request
 
     here = workspace.find()
     request = build_request(op, suite, glob, contract, "auto", None, seqlen, batch, tokens, changes)
+    target = options.check_target(target)
+    seen = devices.visible(chosen, target)
     with (
         tempfile.TemporaryDirectory() as folder,
-        Supervisor(here.kernels, options.check_target(target), Path(folder) / "log") as supervisor,
+        Crew(
+            [Supervisor(here.kernels, target, Path(folder) / "log", visible=one) for one in seen]
+        ) as crew,
         view.meter(quiet=quiet) as meter,
     ):
         meter.phase("starting", 1)
-        device = supervisor.start()
+        device = crew.start()
         cases = [step.case for step in make_steps(here, request, device.kind)]
         meter.phase("testing", len(cases))
-        done = []
-        for number, case in enumerate(cases):
-            meter.at(number, case.id)
-            skip = reason_to_skip(case, device, default_timeout(device))
-            found = (
-                Diagnosis(problem=skip) if skip else supervisor.diagnose(case, honest, CASE_LIMIT)
-            )
-            done.append((case, found))
-    return done, device
+
+        found: dict[int, Diagnosis] = {}
+
+        def diagnose(supervisor: Supervisor, number: int) -> Diagnosis:
+            meter.at(len(found), cases[number].id)
+            skip = reason_to_skip(cases[number], device, default_timeout(device))
+            if skip:
+                return Diagnosis(problem=skip)
+            return supervisor.diagnose(cases[number], honest, CASE_LIMIT)
+
+        for number, diagnosis in crew.share([[number] for number in range(len(cases))], diagnose):
+            found[number] = diagnosis
+    return [(case, found[number]) for number, case in enumerate(cases)], device
 
 
 def _print(done: list[tuple[Case, Diagnosis]], device: DeviceInfo) -> None:
