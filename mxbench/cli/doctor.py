@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..case import Case
     from ..device import DeviceInfo
     from ..diagnosis import Diagnosis
+    from ..runner.supervisor import Supervisor
 
 CASE_LIMIT = 600.0  # seconds; a case's golden is computed some twenty times
 
@@ -76,23 +77,18 @@ def _diagnosed(
     quiet: bool,
 ) -> tuple[list[tuple[Case, Diagnosis]], DeviceInfo]:
     """Every case with what was found, in the suite's order. chosen: `--devices`."""
-    from .. import devices, view, workspace
+    from .. import view, workspace
     from ..diagnosis import Diagnosis
     from ..plan import make_steps
-    from ..runner.crew import Crew
     from ..runner.limits import default_timeout, reason_to_skip
-    from ..runner.supervisor import Supervisor
-    from .running import build_request
+    from .running import build_request, workers
 
     here = workspace.find()
     request = build_request(op, suite, glob, contract, "auto", None, seqlen, batch, tokens, changes)
     target = options.check_target(target)
-    seen = devices.visible(chosen, target)
     with (
         tempfile.TemporaryDirectory() as folder,
-        Crew(
-            [Supervisor(here.kernels, target, Path(folder) / "log", visible=one) for one in seen]
-        ) as crew,
+        workers(here.kernels, target, Path(folder) / "log", chosen, CASE_LIMIT) as crew,
         view.meter(quiet=quiet) as meter,
     ):
         meter.phase("starting", 1)

@@ -119,19 +119,15 @@ def _run(
     op: str, wanted: _Wanted, target: str, chosen: str | None, timeout: float, quiet: bool
 ) -> tuple[DeviceInfo, list[_Result]]:
     """chosen: `--devices`."""
-    from .. import devices, view, workspace
+    from .. import view, workspace
     from ..plan import operators
-    from ..runner.crew import Crew
-    from ..runner.supervisor import Supervisor
+    from .running import workers
 
     here, ops = workspace.find(), operators(op)
     _check_contract(ops, wanted.contract)
-    seen = devices.visible(chosen, target)
     with (
         tempfile.TemporaryDirectory() as folder,
-        Crew(
-            [Supervisor(here.kernels, target, Path(folder) / "log", timeout, one) for one in seen]
-        ) as crew,
+        workers(here.kernels, target, Path(folder) / "log", chosen, timeout) as crew,
         view.meter(quiet=quiet) as meter,
     ):
         if target != "auto":

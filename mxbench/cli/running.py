@@ -1,4 +1,4 @@
-"""What `check`, `perf` and `judge` share: a session of options, running, JSON, exit codes."""
+"""What commands share: a session of options, workers, running, JSON, exit codes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, MxbenchError
 if TYPE_CHECKING:  # what costs time is imported when a command runs, not for `--help`
     from ..plan import Request
     from ..record import Record
+    from ..runner.crew import Crew
+    from ..runner.supervisor import Supervisor
     from ..runs import Step
     from ..score import Tally
     from ..session import Session
@@ -54,6 +56,26 @@ def build_request(
         tokens=tokens,
         changes=parse_changes(changes or []),
         timed=timed,
+    )
+
+
+def workers(
+    kernels: Path, target: str, log: Path, devices: str | None, timeout: float
+) -> Crew[Supervisor]:
+    """A worker on each device of `--devices`, or on the first; none of them started yet.
+
+    Args:
+        timeout: seconds a kernel may take.
+
+    Raises:
+        MxbenchError: as `devices.visible`.
+    """
+    from ..devices import visible
+    from ..runner.crew import Crew
+    from ..runner.supervisor import Supervisor
+
+    return Crew(
+        [Supervisor(kernels, target, log, timeout, one) for one in visible(devices, target)]
     )
 
 
